@@ -1,0 +1,297 @@
+"""Every error Holdfast raises, in one tree.
+
+::
+
+    HoldfastError
+    ├── InputError (ValueError)           refused at the door; nothing was recorded
+    │   ├── UrlError                      the store URL can't be read
+    │   ├── UnknownHandlerError           no function is registered under that name
+    │   ├── ArgumentsError                the arguments don't fit the function
+    │   ├── EncodingError                 a value can't be kept as data
+    │   ├── PayloadTooLargeError          a value is over the size limit
+    │   ├── PlanError                     the plan is no DAG, or two items claim one subject
+    │   ├── UsageError                    a call that makes no sense where it stands
+    │   └── EvidenceInputError            a claim that can't be checked safely
+    │       ├── EvidencePathError         a path outside the workspace, or through a link
+    │       └── EvidenceIdentifierError   a table or column the database doesn't have
+    ├── DecodingError                     stored bytes don't decode to a value
+    ├── StoreError                        the database
+    │   ├── StoreOpenError                refused at opening; the file is as it was
+    │   │   ├── NotHoldfastError          the file isn't a Holdfast database
+    │   │   ├── StoreTooNewError          written by a newer Holdfast
+    │   │   ├── UnsafeSqliteError         this SQLite library can corrupt a database
+    │   │   └── ReadOnlyStoreError        the place can't be written
+    │   ├── StoreUnavailableError         no answer in time, or the connection is gone
+    │   ├── StoreFullError                no room left on the device
+    │   └── StoreCorruptError             the database is damaged
+    ├── LeaseError
+    │   ├── LeaseLostError                another worker has commit authority now
+    │   └── LeaseHeldError                somebody else holds the lease
+    ├── JournalError
+    │   ├── KeyReusedError                one key, two different calls
+    │   ├── ConcurrentCallError           identical `once` calls at the same time
+    │   ├── BranchesRunningError          a checkpoint while a sibling branch runs
+    │   ├── RestoreOrderError             `restore` came too late, or is needed
+    │   └── ChainBrokenError              the journal was altered
+    ├── CallError
+    │   ├── CallFailedError               a recorded failure of a type we may not rebuild
+    │   ├── CallTimeoutError              a call took longer than its time limit
+    │   └── InDoubtError                  started, outcome unknown
+    ├── EvidenceError
+    │   ├── EvidenceRejectedError         the evidence doesn't hold
+    │   └── EvidenceUnavailableError      this machine doesn't have the workspace
+    ├── CheckpointNotFoundError           no such checkpoint, or none that is verified
+    └── TaskError
+        ├── TaskNotFoundError             no such task
+        ├── TaskFailedError               the task ended as failed
+        ├── TaskCanceledError             the task was canceled
+        ├── TaskBlockedError              the task waits for a person
+        └── SecretUnavailableError        this process was not given the secret
+
+A message says what happened, what is safe, and what to do next. Facts are attributes. Every error
+survives pickling, because errors cross process pools in other people's programs.
+
+`NoEffect` is not an error of Holdfast's own: a tool raises it to say that it did nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class HoldfastError(Exception):
+    """The base of every error of Holdfast's own.
+
+    Keyword arguments become attributes, so that a program can act on facts instead of parsing text.
+    """
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.facts = facts
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), str(self), self.facts)
+
+
+def _rebuild(cls: type[HoldfastError], message: str, facts: dict[str, Any]) -> HoldfastError:
+    return cls(message, **facts)
+
+
+class InputError(HoldfastError, ValueError):
+    """The input was refused at the door. Nothing was recorded; correct it and call again."""
+
+
+class UrlError(InputError):
+    """The store URL can't be read."""
+
+
+class UnknownHandlerError(InputError):
+    """No function is registered under that name in this program."""
+
+    name: str
+
+
+class ArgumentsError(InputError):
+    """The arguments don't fit the function's parameters."""
+
+
+class EncodingError(InputError):
+    """A value can't be kept as data. `path` says where in the value it stands."""
+
+    path: str
+
+
+class PayloadTooLargeError(InputError):
+    """A value is larger than the store accepts. `size` and `limit` are in bytes."""
+
+    size: int
+    limit: int
+
+
+class PlanError(InputError):
+    """The plan can't be executed: unknown handler, cycle, or two items claiming one subject."""
+
+
+class UsageError(InputError):
+    """The call makes no sense where it stands, such as `run` inside a running event loop."""
+
+
+class EvidenceInputError(InputError):
+    """A claim that can't be checked safely. Nothing was checked."""
+
+
+class EvidencePathError(EvidenceInputError):
+    """The path leaves the workspace, goes through a symbolic link, or is no regular file."""
+
+    path: str
+
+
+class EvidenceIdentifierError(EvidenceInputError):
+    """The table or column isn't in the database's catalogue."""
+
+    identifier: str
+
+
+class DecodingError(HoldfastError):
+    """Stored bytes don't decode to a value of this program's types."""
+
+
+class StoreError(HoldfastError):
+    """The database refused or failed."""
+
+
+class StoreOpenError(StoreError):
+    """The database was not opened. The file is exactly as it was."""
+
+
+class NotHoldfastError(StoreOpenError):
+    """The file isn't a Holdfast database."""
+
+
+class StoreTooNewError(StoreOpenError):
+    """The database needs a newer Holdfast than this one."""
+
+    needs: int
+    reads: int
+
+
+class UnsafeSqliteError(StoreOpenError):
+    """This SQLite library has a bug that can corrupt a database with several connections."""
+
+
+class ReadOnlyStoreError(StoreOpenError):
+    """The database or its directory can't be written."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database didn't answer in time. What was acknowledged is safe; this call was not."""
+
+
+class StoreFullError(StoreError):
+    """No room is left on the device. What was acknowledged is safe; this call was not."""
+
+
+class StoreCorruptError(StoreError):
+    """The database is damaged. Stop the workers and restore it, or run `holdfast doctor`."""
+
+
+class LeaseError(HoldfastError):
+    """Something about commit authority."""
+
+
+class LeaseLostError(LeaseError):
+    """Another worker has commit authority now. Nothing of this write was kept."""
+
+    task_id: str
+    item_id: str
+    token: int
+
+
+class LeaseHeldError(LeaseError):
+    """Somebody else holds the lease; wait for it, or stop its holder."""
+
+    holder: str
+
+
+class JournalError(HoldfastError):
+    """The journal of a work item refused a call."""
+
+
+class KeyReusedError(JournalError):
+    """One key was used for two different calls."""
+
+
+class ConcurrentCallError(JournalError):
+    """Identical `once` calls ran at the same time without a key to tell them apart."""
+
+
+class BranchesRunningError(JournalError):
+    """A checkpoint was asked for while a sibling branch of the same item is running."""
+
+
+class RestoreOrderError(JournalError):
+    """`restore` was not the first call, or is needed and was not called."""
+
+
+class ChainBrokenError(JournalError):
+    """The hash chain of a journal doesn't match its entries: it was altered outside Holdfast."""
+
+
+class CallError(HoldfastError):
+    """A call made through the context failed."""
+
+
+class CallFailedError(CallError):
+    """A call failed with an exception of a type that a replay can't rebuild.
+
+    It is raised the first time too, from the original, so that both times look alike. Name the
+    type in `@tool(raises=…)` to have the original type both times. `error_type` is its name.
+    """
+
+    error_type: str
+
+
+class CallTimeoutError(CallError):
+    """A call took longer than its time limit. `seconds` is the limit."""
+
+    seconds: float
+
+
+class InDoubtError(CallError):
+    """A `once` call was started and its outcome isn't known. `entry` names it for `resolve`."""
+
+    entry: str
+
+
+class EvidenceError(HoldfastError):
+    """Something about evidence."""
+
+
+class EvidenceRejectedError(EvidenceError):
+    """The evidence doesn't hold. `verdicts` says, claim by claim, what checking it gave."""
+
+    verdicts: list[Any]
+
+
+class EvidenceUnavailableError(EvidenceError):
+    """This machine doesn't have the workspace that the evidence names."""
+
+    workspace: str
+
+
+class CheckpointNotFoundError(HoldfastError):
+    """No such checkpoint, or none whose evidence holds."""
+
+
+class TaskError(HoldfastError):
+    """Something about a task. `task_id` names it."""
+
+    task_id: str
+
+
+class TaskNotFoundError(TaskError):
+    """No task has that id or key."""
+
+
+class TaskFailedError(TaskError):
+    """The task ended as failed. `holdfast retry` runs what failed again."""
+
+
+class TaskCanceledError(TaskError):
+    """The task was canceled."""
+
+
+class TaskBlockedError(TaskError):
+    """Nothing of the task can run until a person acts. `needs` lists what is needed."""
+
+    needs: list[str]
+
+
+class SecretUnavailableError(TaskError):
+    """A secret was asked for that this process was never given; only its digest is stored."""
+
+
+class NoEffect(Exception):  # noqa: N818  it says what did not happen; it is no failure of ours
+    """Raised by a tool to say that it failed before it had any effect, so that it may run again."""
