@@ -1,0 +1,377 @@
+"""Group commit: many operations, one transaction, one fsync.
+
+Whoever holds the lock drains the queue in order, so operations of one item keep theirs. Three kinds
+of caller share the queue:
+
+- an event loop gathers what its tasks submit during one turn and commits it at the end of that
+  turn, on the loop's own thread while commits are quick: a hundred agents cost one fsync, and a
+  single one pays for no thread hop;
+- a thread takes the lock and drains;
+- everything else is left to the committer's own thread.
+
+One operation that fails fails alone: its batch is undone and run again without it. If the *commit*
+fails, nothing is acknowledged until a fresh connection tells whether the batch is there: by a
+journal entry it appended, or else by the writer's row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+
+from holdfast import errors
+from holdfast.store.engine import BusyError, Engine
+from holdfast.store.verb import Refused, Statement, Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from holdfast.clock import Clock
+    from holdfast.store.verb import Question
+
+T = TypeVar("T")
+
+MAX_BATCH = 1000
+"""Operations in one transaction: bounds how long others wait for the write lock."""
+
+QUICK_COMMIT = 0.002
+"""Seconds. While commits take less than this on average, an event loop does them itself: handing
+them to a thread and back would cost about as much."""
+
+WRITE_BEHIND_DELAY = 0.02
+"""Seconds after which an operation nobody waits for is committed, if no other came by."""
+
+
+class Ticket(Generic[T]):
+    """One operation in the queue, and whoever waits for it."""
+
+    __slots__ = ("done", "error", "future", "loop", "result", "verb")
+
+    def __init__(self, verb: Verb[T]) -> None:
+        self.verb = verb
+        self.done = False
+        self.result: T | Refused | None = None
+        self.error: BaseException | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.future: asyncio.Future[None] | None = None
+
+    def outcome(self) -> T:
+        """Return the result, or raise what went wrong."""
+        if self.error is not None:
+            raise self.error
+        if isinstance(self.result, Refused):
+            raise lease_lost(self.result)
+        return cast("T", self.result)
+
+    def wake(self) -> None:
+        """Tell whoever waits. Called on the loop's thread when there is a loop."""
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
+
+
+def lease_lost(refused: Refused) -> errors.LeaseLostError:
+    """Return the error for a write that a newer lease refused."""
+    message = (
+        f"The lease on {refused.task_id}/{refused.item_id} was lost: {refused.what} under token "
+        f"{refused.token} was refused and nothing of it was kept. Stop this attempt; whoever "
+        f"holds the lease now goes on."
+    )
+    return errors.LeaseLostError(
+        message, task_id=refused.task_id, item_id=refused.item_id, token=refused.token
+    )
+
+
+class _Scheduled(threading.local):
+    """What this thread's event loop was asked to call."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    soon = False
+    later = False
+
+
+class _Undone(NamedTuple):
+    """Why a transaction isn't there, and whose operation it was that failed, if any one's."""
+
+    failure: Exception
+    culprit: Ticket[Any] | None
+
+
+class Committer:
+    """Owns the write connection of one store."""
+
+    def __init__(
+        self, engine: Engine, clock: Clock, writer_id: str, on_wake: Callable[[], None]
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._writer_id = writer_id
+        self._on_wake = on_wake
+        self._batch = 0
+        self._queue: deque[Ticket[Any]] = deque()
+        self._lock = threading.Lock()
+        self._scheduled = _Scheduled()
+        self._seconds = 0.0  # moving average of what a commit takes
+        self._work = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._closed = False
+
+    # -- the three ways in -----------------------------------------------------------------------
+
+    def submit(self, ticket: Ticket[Any], *, soon: bool = True) -> None:
+        """Queue an operation from a running event loop.
+
+        Args:
+            ticket: the operation.
+            soon: commit at the end of this turn of the loop; otherwise with the next operation
+                that somebody waits for, or after `WRITE_BEHIND_DELAY`.
+        """
+        self._refuse_when_closed()
+        loop = ticket.loop = asyncio.get_running_loop()
+        self._queue.append(ticket)
+        scheduled = self._scheduled
+        if scheduled.loop is not loop:  # what an earlier loop was asked for, it may never call
+            scheduled.loop, scheduled.soon, scheduled.later = loop, False, False
+        if soon and not scheduled.soon:
+            scheduled.soon = True
+            loop.call_soon(self._flush)
+        elif not soon and not (scheduled.soon or scheduled.later):
+            scheduled.later = True
+            loop.call_later(WRITE_BEHIND_DELAY, self._flush)
+
+    def submit_and_wait(self, ticket: Ticket[Any], timeout: float) -> None:
+        """Commit an operation from a thread; return when its outcome is known.
+
+        Raises:
+            StoreUnavailableError: the database didn't answer within `timeout` seconds.
+        """
+        self._refuse_when_closed()
+        self._queue.append(ticket)
+        if not self._lock.acquire(timeout=timeout):
+            message = (
+                f"The database didn't answer within {timeout:g} s. Whether {ticket.verb.name} was "
+                f"kept isn't known here; it is either there whole or not at all."
+            )
+            raise errors.StoreUnavailableError(message)
+        try:  # whoever held the lock may have done it
+            self._drain(wait=True, until=ticket)
+        finally:
+            self._lock.release()
+        self._hand_over_rest()
+
+    def submit_behind(self, ticket: Ticket[Any]) -> None:
+        """Queue an operation that nobody waits for, from any thread."""
+        self._refuse_when_closed()
+        self._queue.append(ticket)
+        self._hand_over_rest()
+
+    def close(self) -> None:
+        """Commit what is queued, then stop. Safe to call twice."""
+        with self._lock:
+            self._drain(wait=True)
+            self._closed = True
+        self._work.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    # -- draining --------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        self._scheduled.soon = self._scheduled.later = False
+        if not self._queue:
+            return
+        if self._seconds < QUICK_COMMIT and self._lock.acquire(blocking=False):
+            try:
+                self._drain(wait=False)
+            except BusyError:
+                pass
+            finally:
+                self._lock.release()
+        self._hand_over_rest()
+
+    def _hand_over_rest(self) -> None:
+        if not self._queue:
+            return
+        if self._closed:  # somebody submitted at the moment of closing
+            with self._lock:
+                self._drain(wait=False)
+            return
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="holdfast-committer", daemon=True
+                )
+                self._thread.start()
+        self._work.set()
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._work.wait()
+            self._work.clear()
+            with self._lock:
+                self._drain(wait=True)
+
+    def _drain(self, *, wait: bool, until: Ticket[Any] | None = None) -> None:
+        while self._queue and not (until is not None and until.done):
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+            try:
+                if self._closed:
+                    _fail(batch, _closed())
+                else:
+                    self._commit(batch, wait=wait)
+            except BusyError:
+                self._queue.extendleft(reversed(batch))
+                raise
+            except BaseException:  # such as Ctrl-C in the thread that happened to drain
+                for ticket in batch:
+                    ticket.error = _interrupted(ticket.verb.name)
+                self._acknowledge(batch)
+                raise
+            self._acknowledge(batch)
+
+    def _acknowledge(self, batch: list[Ticket[Any]]) -> None:
+        here = running_loop()
+        elsewhere: dict[asyncio.AbstractEventLoop, list[Ticket[Any]]] | None = None
+        wakes = False
+        for ticket in batch:
+            ticket.done = True
+            if ticket.verb.wakes and ticket.error is None:
+                wakes = True
+            if ticket.loop is None or ticket.loop is here:
+                ticket.wake()
+            else:
+                elsewhere = elsewhere or {}
+                elsewhere.setdefault(ticket.loop, []).append(ticket)
+        for loop, tickets in (elsewhere or {}).items():
+            with suppress(RuntimeError):  # the loop is closed, and so nobody waits
+                loop.call_soon_threadsafe(_wake_all, tickets)
+        if wakes:
+            self._on_wake()
+
+    # -- one transaction -------------------------------------------------------------------------
+
+    def _commit(self, batch: list[Ticket[Any]], *, wait: bool) -> None:
+        """Commit a batch; whatever fails is undone, and the rest is tried again without it."""
+        while batch:
+            undone = self._transact(batch, wait=wait)
+            if undone is None:
+                return
+            failure, culprit = undone
+            if culprit is not None:
+                culprit.error = failure
+                batch = [ticket for ticket in batch if ticket is not culprit]
+            elif isinstance(failure, errors.StoreFullError) and len(batch) > 1:
+                for ticket in batch:  # together they are too large; each may still fit
+                    self._commit([ticket], wait=True)
+                return
+            else:
+                _fail(batch, failure)
+                return
+
+    def _transact(self, batch: list[Ticket[Any]], *, wait: bool) -> _Undone | None:
+        """Run the batch in one transaction; return what undid it, if anything did."""
+        culprit = None
+        execute = self._engine.execute
+        try:
+            self._engine.begin(wait=wait)
+            for culprit in batch:
+                culprit.error = None
+                culprit.result = drive(culprit.verb.start(), execute)
+            culprit = None
+            question = self._mark(batch)
+            started = self._clock.boottime()
+            undone = self._commit_or_settle(question)
+            self._seconds += (self._clock.boottime() - started - self._seconds) / 8
+        except BusyError:
+            raise
+        except Exception as failure:  # noqa: BLE001  whatever it is, it is one operation's answer
+            self._engine.rollback()
+            return _Undone(failure, culprit)
+        except BaseException:
+            self._engine.rollback()
+            raise
+        return undone
+
+    def _mark(self, batch: list[Ticket[Any]]) -> Question:
+        """Return the question that settles this transaction, marking it if nothing else will.
+
+        A mark costs a statement and a page of every commit.
+        """
+        for ticket in batch:
+            question = ticket.verb.witness()
+            if question is not None and not isinstance(ticket.result, Refused):
+                return question
+        self._batch += 1
+        mark: dict[str, Any] = {"writer_id": self._writer_id, "batch": self._batch}
+        self._engine.execute(Statement("writer.mark", mark | {"now": self._clock.now()}))
+        return partial(Statement, "writer.landed", mark)
+
+    def _commit_or_settle(self, question: Question) -> _Undone | None:
+        try:
+            self._engine.commit()
+        except errors.StoreFullError as failure:
+            return _Undone(failure, None)
+        except errors.StoreError as failure:
+            try:
+                return None if self._engine.settle(question()) else _Undone(failure, None)
+            except errors.StoreError as unsettled:
+                return _Undone(_unsettled(failure, unsettled), None)
+        return None
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise _closed()
+
+
+def _fail(batch: list[Ticket[Any]], failure: Exception) -> None:
+    for ticket in batch:
+        ticket.error = failure
+
+
+def _closed() -> errors.StoreUnavailableError:
+    return errors.StoreUnavailableError("The store is closed. Nothing was recorded; open it again.")
+
+
+def _unsettled(failure: Exception, then: Exception) -> errors.StoreUnavailableError:
+    unknown = errors.StoreUnavailableError(
+        f"A commit failed ({failure}), and whether it was kept can't be found out now ({then}). "
+        f"It is either there whole or not at all."
+    )
+    unknown.__cause__ = failure
+    return unknown
+
+
+def _interrupted(name: str) -> errors.StoreUnavailableError:
+    return errors.StoreUnavailableError(
+        f"Interrupted while {name} was being committed; it is either there whole or not at all."
+    )
+
+
+def drive(
+    steps: Generator[Statement, list[tuple[Any, ...]], T],
+    execute: Callable[[Statement], list[tuple[Any, ...]]],
+) -> T:
+    """Run a verb's steps to their end and return its result."""
+    try:
+        statement = next(steps)
+        while True:
+            statement = steps.send(execute(statement))
+    except StopIteration as stop:
+        return stop.value
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread, if any."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _wake_all(tickets: list[Ticket[Any]]) -> None:
+    for ticket in tickets:
+        ticket.wake()

@@ -1,0 +1,80 @@
+"""What an engine does for the store: statements in transactions, on one write connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from holdfast.store.verb import Rows, Statement
+
+
+class BusyError(Exception):
+    """The write lock is held by another process, and the caller didn't want to wait."""
+
+
+class Engine(Protocol):
+    """A database under the store. One thread at a time writes; reads have their own connection.
+
+    Every method translates the driver's errors into `StoreError`s and answers within the
+    deadline it was opened with. After a failure the next `begin` starts on a sound connection.
+    """
+
+    dialect: str
+
+    def begin(self, *, wait: bool) -> None:
+        """Start the write transaction.
+
+        Raises:
+            BusyError: another process writes, and `wait` is false.
+        """
+        ...
+
+    def execute(self, statement: Statement) -> Rows:
+        """Run one statement inside the write transaction."""
+        ...
+
+    def commit(self) -> None:
+        """Make the transaction durable.
+
+        Raises:
+            StoreFullError: it was not kept, for certain.
+            StoreError: nothing is known: see `settle`.
+        """
+        ...
+
+    def rollback(self) -> None:
+        """Undo the transaction, if there is one. Never raises."""
+        ...
+
+    def settle(self, question: Statement) -> bool:
+        """Say for good whether a transaction whose commit failed is there.
+
+        Args:
+            question: gives a row exactly when it is. It is asked on a fresh connection that holds
+                the write lock, so that what comes later can't turn a no into a yes.
+        """
+        ...
+
+    def read(self, statement: Statement) -> Rows:
+        """Run one statement that only reads, outside the write transaction."""
+        ...
+
+    def data_version(self) -> int:
+        """Return a number that changes when another connection committed."""
+        ...
+
+    def alive(self, slot: int) -> bool | None:
+        """Say whether the worker holding that slot lives; None where that can't be seen."""
+        ...
+
+    def hold_slot(self, slot: int) -> bool:
+        """Take a worker's slot for the life of this process. False when somebody holds it."""
+        ...
+
+    def release_slot(self, slot: int) -> None:
+        """Give a slot back."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection. Nothing acknowledged is lost by not calling it."""
+        ...

@@ -1,0 +1,405 @@
+"""The SQLite engine: WAL, synchronous=FULL, one write connection, one read connection.
+
+The library comes with the driver (`apsw`), so every machine runs the same fixed SQLite. Versions
+3.7.0 to 3.51.2 can corrupt a database in WAL mode when two connections write and checkpoint at
+once (https://sqlite.org/wal.html, "WAL-reset bug"); they are refused.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections import Counter
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import apsw
+
+from holdfast import errors
+from holdfast.store.engine import BusyError
+from holdfast.store.lockfile import LockFile, open_lock_file
+from holdfast.store.migrations import READER_VERSION, migrate
+from holdfast.store.queries import load_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from holdfast.clock import Clock
+    from holdfast.store.verb import Rows, Statement
+
+APPLICATION_ID = 0x484F4C44
+"""'HOLD', in the header of every Holdfast database (https://sqlite.org/fileformat.html §1.3.14)."""
+
+_HEADER = 100
+_MAGIC = b"SQLite format 3\0"
+_FIRST_AFFECTED = (3, 7, 0)
+_FIXED = (3, 51, 3)
+_STATEMENTS = 300
+"""Prepared statements kept by a connection: more than there are queries."""
+
+
+class SqliteEngine:
+    """One database file, or a private database in memory when `path` is None.
+
+    Args:
+        path: the file; created when it isn't there.
+        clock: what is asked for wall time.
+        deadline: seconds that any call may wait for another process's lock.
+    """
+
+    dialect = "sqlite"
+
+    def __init__(self, path: str | None, clock: Clock, deadline: float) -> None:
+        check_library(apsw.sqlite_lib_version())
+        # Absolute, so that a change of directory can't lead to another file; without links, so
+        # that every process finds the same lock file, as it finds the same write-ahead log.
+        self._path = None if path is None else os.path.realpath(path)
+        self._clock = clock
+        self._deadline_ms = int(deadline * 1000)
+        self._queries = load_queries(self.dialect)
+        self._pid = os.getpid()
+        self._reading = threading.Lock()
+        self._gated = False
+        self._sound = True
+        self._locks: LockFile | None = None
+        self._file = (0, 0)
+        self._connections: list[apsw.Connection] = []
+        try:
+            with _opening, _translated(self._path):
+                self._open()
+        except BaseException:
+            self._close_connections()
+            raise
+
+    # -- opening ---------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._path is not None and _identity(self._path) not in _open_databases:
+            # Closing any descriptor of a file drops the locks this process has on it, SQLite's
+            # own included (https://sqlite.org/howtocorrupt.html §2.2): read it only when nobody
+            # here has it open. A connection checks the same things once more.
+            check_file(self._path)
+        self._writer = self._connect()
+        if migrate(self._writer, APPLICATION_ID, self._clock.now(), self._path) and self._path:
+            self._keep_log()
+        self._set_up(self._writer)
+        # A database in memory is its connection: reads share it, between two transactions.
+        self._reader = self._writer if self._path is None else self._connect()
+        if self._path is not None:
+            self._reader.pragma("query_only", 1)
+            self._locks = open_lock_file(self._path + "-lock")
+            self._file = _identity(self._path)
+            _open_databases[self._file] += 1
+        self._write = self._writer.cursor()
+
+    def _connect(self) -> apsw.Connection:
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        connection = apsw.Connection(
+            self._path or ":memory:", flags=flags, statementcachesize=_STATEMENTS
+        )
+        self._connections.append(connection)
+        connection.set_busy_timeout(self._deadline_ms)
+        self._waits = True
+        return connection
+
+    def _keep_log(self) -> None:
+        """Switch to the write-ahead log, and put what a migration wrote into the file itself.
+
+        A reader version that was raised is seen in the file's header by older programs.
+        """
+        mode = self._writer.pragma("journal_mode", "wal")
+        if mode != "wal":
+            message = (
+                f"{self._path} can't have a write-ahead log (SQLite answered {mode!r}), as on a "
+                f"network file system. Put the database on a local disk."
+            )
+            raise errors.StoreOpenError(message, path=self._path)
+        self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _set_up(self, connection: apsw.Connection) -> None:
+        if self._path is not None and connection.pragma("journal_mode") != "wal":
+            self._keep_log()  # a creation that was killed before its last step
+        for name, value in _PRAGMAS:
+            connection.pragma(name, value)
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def begin(self, *, wait: bool) -> None:
+        """Take the database's write lock."""
+        self._refuse_fork()
+        if self._path is None:
+            self._reading.acquire()
+            self._gated = True
+        try:
+            if not self._sound:
+                self._reconnect()
+            if wait is not self._waits:
+                self._writer.set_busy_timeout(self._deadline_ms if wait else 0)
+                self._waits = wait
+            self._write.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError as busy:
+            if wait:
+                raise _unavailable(self._path) from busy
+            raise BusyError from busy
+        except apsw.Error as error:
+            raise translate(error, self._path) from error
+
+    def execute(self, statement: Statement) -> Rows:
+        """Run one statement inside the write transaction."""
+        try:
+            return self._write.execute(self._queries[statement.query], statement.params).fetchall()
+        except apsw.Error as error:
+            raise translate(error, self._path) from error
+
+    def commit(self) -> None:
+        """Make the transaction durable."""
+        try:
+            self._write.execute("COMMIT")
+        except apsw.FullError as error:
+            # The last page of a transaction is written last and makes it one: it wasn't.
+            self.rollback()
+            raise translate(error, self._path) from error
+        except apsw.Error as error:
+            raise translate(error, self._path) from error
+        self._open_gate()
+
+    def rollback(self) -> None:
+        """Undo the transaction, if there is one."""
+        if os.getpid() != self._pid:
+            return
+        try:
+            if self._writer.in_transaction:
+                self._write.execute("ROLLBACK")
+        except apsw.Error:
+            self._sound = False  # closing the connection undoes it
+        finally:
+            self._open_gate()
+
+    def settle(self, question: Statement) -> bool:
+        """Say for good whether a transaction whose commit failed is there."""
+        if self._path is None:
+            self.rollback()
+            return False
+        self._sound = False
+        self.begin(wait=True)
+        try:
+            landed = bool(self.execute(question))
+            # Its pages may stand in the log behind the last commit, where a recovery would find
+            # them after all. Another commit in their place takes them away.
+            self._writer.pragma("user_version", self._writer.pragma("user_version"))
+            self.commit()
+        except BaseException:
+            self.rollback()
+            self._sound = False
+            raise
+        return landed
+
+    def _reconnect(self) -> None:
+        with suppress(apsw.Error):
+            self._writer.close(True)  # noqa: FBT003  apsw names it `force`, by position only
+        if self._writer in self._connections:
+            self._connections.remove(self._writer)
+        self._writer = self._connect()
+        self._set_up(self._writer)
+        self._write = self._writer.cursor()
+        self._sound = True
+
+    def _open_gate(self) -> None:
+        if self._gated:
+            self._gated = False
+            self._reading.release()
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def read(self, statement: Statement) -> Rows:
+        """Run one statement that only reads."""
+        self._refuse_fork()
+        with self._reading, _translated(self._path):
+            return self._reader.execute(self._queries[statement.query], statement.params).fetchall()
+
+    def data_version(self) -> int:
+        """Return a number that changes when another connection committed."""
+        self._refuse_fork()
+        with self._reading, _translated(self._path):
+            return int(self._reader.pragma("data_version"))
+
+    # -- who is alive ----------------------------------------------------------------------------
+
+    def alive(self, slot: int) -> bool | None:
+        """Say whether the process holding that slot lives."""
+        return None if self._locks is None else self._locks.is_held(slot)
+
+    def hold_slot(self, slot: int) -> bool:
+        """Take a worker's byte of the lock file for the life of this process."""
+        return self._locks is None or self._locks.hold(slot)
+
+    def release_slot(self, slot: int) -> None:
+        """Give the byte back."""
+        if self._locks is not None:
+            self._locks.release(slot)
+
+    def close(self) -> None:
+        """Close both connections. Does nothing in a forked child: they are the parent's."""
+        if os.getpid() != self._pid:
+            return
+        with self._reading, _opening, _translated(self._path):
+            self._close_connections()
+            if self._locks is not None:
+                self._locks.close()
+                self._locks = None
+                _open_databases[self._file] -= 1
+                if not _open_databases[self._file]:
+                    del _open_databases[self._file]
+
+    def _close_connections(self) -> None:
+        while self._connections:
+            self._connections.pop().close(True)  # noqa: FBT003  `force`, by position only
+
+    def _refuse_fork(self) -> None:
+        if os.getpid() != self._pid:
+            message = (
+                "This process was forked while the store was open; using its connections here can "
+                "corrupt the database. Nothing was done. Open the store in the child, or start "
+                "children with the 'spawn' method."
+            )
+            raise errors.UsageError(message)
+
+
+_opening = threading.Lock()
+_open_databases: Counter[tuple[int, int]] = Counter()
+
+_PRAGMAS: tuple[tuple[str, int | str], ...] = (
+    ("synchronous", "full"),
+    # Only macOS has these two; elsewhere they do nothing.
+    ("fullfsync", 1),
+    ("checkpoint_fullfsync", 1),
+    ("temp_store", "memory"),
+    ("journal_size_limit", 64 * 1024 * 1024),
+    # A commit that overwrites the log costs a good deal less than one that makes it grow, so it is
+    # started anew after a megabyte already.
+    ("wal_autocheckpoint", 250),
+)
+
+
+def check_library(version: str) -> None:
+    """Refuse an SQLite library that can corrupt a database.
+
+    Raises:
+        UnsafeSqliteError: the version has the WAL-reset bug.
+    """
+    number = tuple(int(part) for part in version.split(".")[:3])
+    if _FIRST_AFFECTED <= number < _FIXED:
+        message = (
+            f"SQLite {version} can corrupt a database that several connections write (the "
+            f"WAL-reset bug, fixed in 3.51.3). Nothing was opened. Install apsw 3.51.3 or newer, "
+            f"which brings its own SQLite."
+        )
+        raise errors.UnsafeSqliteError(message, version=version)
+
+
+def check_file(path: str) -> None:
+    """Refuse what isn't ours by reading the header only, so that the file stays as it is.
+
+    Raises:
+        NotHoldfastError: another kind of file, or somebody else's SQLite database.
+        StoreTooNewError: the database needs a newer Holdfast.
+        ReadOnlyStoreError: the file or its directory can't be written.
+    """
+    _check_writable(path)
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  a plain path all along
+            message = f"{path} is not a regular file; it was not touched. Name another file."
+            raise errors.NotHoldfastError(message, path=path)
+        with open(path, "rb") as file:  # noqa: PTH123
+            header = file.read(_HEADER)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        message = f"{path} can't be read: {error.strerror}. Nothing was changed."
+        raise errors.StoreOpenError(message, path=path) from error
+    if not header or _is_unfinished_creation(path, header):
+        return
+    if header[: len(_MAGIC)] != _MAGIC or int.from_bytes(header[68:72]) != APPLICATION_ID:
+        message = (
+            f"{path} is not a Holdfast database; it was not touched. Name another file: "
+            f"Holdfast creates it."
+        )
+        raise errors.NotHoldfastError(message, path=path)
+    needs = int.from_bytes(header[60:64])
+    if needs > READER_VERSION:
+        message = (
+            f"{path} needs a Holdfast that reads version {needs}; this one reads up to "
+            f"{READER_VERSION}. The file was not touched. Upgrade this Holdfast."
+        )
+        raise errors.StoreTooNewError(message, path=path, needs=needs, reads=READER_VERSION)
+
+
+def _check_writable(path: str) -> None:
+    folder = os.path.dirname(path) or "."  # noqa: PTH120
+    if not os.path.isdir(folder):  # noqa: PTH112
+        message = f"{folder} is not a directory. Create it, or name another place."
+        raise errors.StoreOpenError(message, path=path)
+    # WAL mode makes files beside the database, so the directory matters even for an existing one.
+    for place in (folder, path):
+        if os.path.exists(place) and not os.access(place, os.W_OK):  # noqa: PTH110
+            message = f"{place} can't be written, and a Holdfast database must be. Nothing changed."
+            raise errors.ReadOnlyStoreError(message, path=path)
+
+
+def _is_unfinished_creation(path: str, header: bytes) -> bool:
+    # Killed while the first transaction was being written: SQLite rolls it back at the next open.
+    return not any(header) and os.path.exists(path + "-journal")  # noqa: PTH110
+
+
+def _identity(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return (-1, -1)
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def _translated(path: str | None) -> Generator[None]:
+    try:
+        yield
+    except apsw.Error as error:
+        raise translate(error, path) from error
+
+
+def translate(error: apsw.Error, path: str | None) -> errors.StoreError:
+    """Return the `StoreError` that says what an error of the driver means."""
+    where = path or "the database in memory"
+    match error:
+        case apsw.BusyError() | apsw.LockedError() | apsw.InterruptError():
+            return _unavailable(path)
+        case apsw.FullError():
+            return errors.StoreFullError(
+                f"No room left for {where}. What was acknowledged is safe, this write was not "
+                f"kept. Free some space; work goes on by itself.",
+                path=path,
+            )
+        case apsw.CorruptError() | apsw.NotADBError():
+            return errors.StoreCorruptError(
+                f"{where} is damaged ({error}). Stop its workers, keep a copy, and see what "
+                f"`holdfast doctor` can read.",
+                path=path,
+            )
+        case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError():
+            return errors.ReadOnlyStoreError(
+                f"{where} can't be opened for writing ({error}). Nothing was changed.", path=path
+            )
+        case _:
+            return errors.StoreUnavailableError(
+                f"{where} failed ({error}). What was acknowledged is safe, this call was not kept.",
+                path=path,
+            )
+
+
+def _unavailable(path: str | None) -> errors.StoreUnavailableError:
+    return errors.StoreUnavailableError(
+        f"{path or 'the database in memory'} is locked by another process for longer than the "
+        f"deadline. What was acknowledged is safe, this call was not kept; try again.",
+        path=path,
+    )

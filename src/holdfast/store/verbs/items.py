@@ -1,0 +1,376 @@
+"""Verbs about work items: claiming them, and every way an attempt can end."""
+
+from __future__ import annotations
+
+import msgspec
+
+from holdfast.models import PLAN, Checkpoint, Claim, Claimed, ItemRecord, Lease, Task
+from holdfast.states import ItemStatus
+from holdfast.store.payload import Payload, keep_blob
+from holdfast.store.verb import Refused, Rows, Steps, run, verb
+from holdfast.store.verbs.checkpoints import put_checkpoint
+from holdfast.store.verbs.shared import (
+    Append,
+    appended,
+    event,
+    fence,
+    no_task,
+    refresh_task,
+    refuse,
+    to_item,
+)
+
+
+class ClaimFilter(msgspec.Struct, frozen=True):
+    """What a worker can take.
+
+    Args:
+        handlers: names of the functions this program has registered.
+        queues: queues it serves.
+        root_id: only this task and its descendants, when given.
+        idle: whether nothing else runs in this process.
+    """
+
+    handlers: tuple[str, ...]
+    queues: tuple[str, ...]
+    root_id: str | None = None
+    idle: bool = True
+
+
+@verb()
+def claim_work_items(
+    worker_id: str, wanted: ClaimFilter, limit: int, now: float
+) -> Steps[list[Claimed] | Refused]:
+    """Lease up to `limit` ready items, the longest waiting (raised by priority) first.
+
+    An item suspected of crashing its process is given out only to an idle worker, and alone; while
+    it is next in line, nothing behind it is claimed by this call, and while it runs, nothing else
+    by its worker.
+    """
+    if not (yield from run("worker.renew", worker_id=worker_id, now=now)):
+        return Refused("", "", 0, "claim_work_items")
+    yield from wake_due(now)
+    if (yield from run("item.holds_alone", worker_id=worker_id)):
+        return []
+    claimed: list[Claimed] = []
+    for task_id, item_id, alone, _ in (yield from _candidates(wanted, limit)):
+        if alone and (claimed or not wanted.idle):
+            break
+        claimed.append((yield from _claim(task_id, item_id, worker_id, now)))
+        if alone:
+            break
+    return claimed
+
+
+def _candidates(wanted: ClaimFilter, limit: int) -> Steps[Rows]:
+    handlers = msgspec.json.encode(wanted.handlers).decode()
+    if wanted.root_id is not None:
+        return (
+            yield from run(
+                "item.candidates_of_root", handlers=handlers, root_id=wanted.root_id, limit=limit
+            )
+        )
+    # One queue at a time: then the index gives them in order, and only as many as are wanted.
+    rows: Rows = []
+    for queue in dict.fromkeys(wanted.queues):
+        rows += yield from run("item.candidates", handlers=handlers, queue=queue, limit=limit)
+    return sorted(rows, key=lambda row: row[3])[:limit]
+
+
+def _claim(task_id: str, item_id: str, worker_id: str, now: float) -> Steps[Claimed]:
+    yield from run("item.claim", task_id=task_id, item_id=item_id, worker_id=worker_id, now=now)
+    item = to_item((yield from run("item.get", task_id=task_id, item_id=item_id))[0])
+    task = msgspec.convert((yield from run("task.get", task_id=task_id))[0], Task, strict=False)
+    yield from event(
+        task_id, item_id, "claimed", now, worker=worker_id, token=item.lease_token,
+        attempt=item.attempts,
+    )  # fmt: skip
+    return Claimed(Lease(task_id, item_id, item.lease_token, worker_id), item, task)
+
+
+@verb(wakes=True)
+def claim_by_name(
+    worker_id: str, task_id: str, item_id: str, now: float
+) -> Steps[Claimed | str | Refused]:
+    """Lease one named item if it is ready; otherwise return who holds it, or its status.
+
+    One that pauses after a crash or a failure is ready for whoever asks for it by name.
+
+    Raises:
+        TaskNotFoundError: there is no such item.
+    """
+    if not (yield from run("worker.renew", worker_id=worker_id, now=now)):
+        return Refused(task_id, item_id, 0, "claim_by_name")
+    yield from wake_due(now)
+    yield from run("item.end_pause", task_id=task_id, item_id=item_id, now=now)
+    rows = yield from run("item.get", task_id=task_id, item_id=item_id)
+    if not rows:
+        raise no_task(f"{task_id} with an item {item_id}")
+    item = to_item(rows[0])
+    if item.status is not ItemStatus.READY:
+        return item.lease_owner or item.status
+    return (yield from _claim(task_id, item_id, worker_id, now))
+
+
+def wake_due(now: float) -> Steps[None]:
+    """Make items ready whose timer has run out."""
+    woken = yield from run("item.wake_due", now=now)
+    for task_id in sorted({row[0] for row in woken}):
+        yield from refresh_task(task_id, now)
+
+
+# -- how an attempt ends --------------------------------------------------------------------------
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """A work item that succeeded.
+
+    Args:
+        result: what the handler returned.
+        result_hash: digest of the result and of what its evidence captured.
+        changed: whether that digest differs from the one before a reopening.
+        proven: whether evidence verified (False: it owed none).
+        checkpoint: the final checkpoint with its verdicts, where evidence was checked.
+        claims: what is to be checked again from now on.
+        withdrawn: claims that the item made on a way it gave up; nobody checks them again.
+        executed: calls that were made in this attempt.
+        replayed: calls that the journal answered in this attempt.
+    """
+
+    result: Payload
+    result_hash: bytes
+    changed: bool
+    proven: bool
+    checkpoint: Checkpoint | None = None
+    claims: tuple[Claim, ...] = ()
+    withdrawn: tuple[Claim, ...] = ()
+    executed: int = 0
+    replayed: int = 0
+
+
+@verb(wakes=True, witness=appended)
+def finish_work_item(
+    lease: Lease, append: Append, finish: Finish, now: float
+) -> Steps[Refused | None]:
+    """Finish an item: checkpoint, result, lease and dependents, in one transaction."""
+    refused = yield from fence(lease, append, "finish_work_item", now)
+    if refused:
+        return refused
+    yield from keep_blob(lease.task_id, finish.result)
+    for claim in finish.withdrawn:
+        where = {"subject": claim.subject, "item_id": claim.item_id, "number": claim.number}
+        yield from run("claim.withdraw", task_id=lease.task_id, **where)
+    if finish.checkpoint is not None:
+        yield from put_checkpoint(finish.checkpoint, finish.claims)
+    yield from run(
+        "item.finish",
+        task_id=lease.task_id,
+        item_id=lease.item_id,
+        result=finish.result.column,
+        result_hash=finish.result_hash,
+        proven=int(finish.proven),
+        now=now,
+    )
+    yield from event(
+        lease.task_id, lease.item_id, "item_succeeded", now, proven=finish.proven,
+        executed=finish.executed, replayed=finish.replayed,
+    )  # fmt: skip
+    yield from _release_dependents(lease.task_id, lease.item_id, changed=finish.changed, now=now)
+    yield from refresh_task(lease.task_id, now, lease.owner)
+    return None
+
+
+def _release_dependents(task_id: str, item_id: str, *, changed: bool, now: float) -> Steps[None]:
+    """Count an item as done for those after it.
+
+    A reopened dependent none of whose inputs changed is restored instead of run again, which in
+    turn counts as done for those after it.
+    """
+    done = [(item_id, changed)]
+    while done:
+        each, differs = done.pop()
+        yield from run("item.count_down", task_id=task_id, item_id=each, changed=int(differs))
+        restored = yield from run("item.restore_unchanged", task_id=task_id, item_id=each, now=now)
+        yield from run("item.make_ready", task_id=task_id, item_id=each, now=now)
+        for (name,) in restored:
+            yield from event(task_id, name, "item_unchanged", now)
+            done.append((name, False))
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """An attempt that ends without having failed.
+
+    Args:
+        status: `waiting`, `in_doubt`, `quarantined`, or `ready` (handed back).
+        wait: what it waits for, as JSON: its `kind`, and the lists `signals` and `children` that
+            wake it. `approval` and `budget` are kinds that need a person.
+        wake_at: when to try again at the latest, wall time in seconds.
+        error: why, for people.
+        signals: as in `wait`.
+        children: as in `wait`.
+    """
+
+    status: ItemStatus
+    wait: str | None = None
+    wake_at: float | None = None
+    error: str | None = None
+    signals: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
+
+
+@verb(wakes=True, witness=appended)
+def park_work_item(
+    lease: Lease, append: Append, parked: Parked, now: float
+) -> Steps[Refused | None]:
+    """End an attempt that waits; it doesn't count as one.
+
+    A signal that arrived or a child that ended in the meantime makes the item ready at once. An
+    item that was told to stop meanwhile is canceled instead.
+    """
+    refused = yield from fence(lease, append, "park_work_item", now)
+    if refused:
+        return refused
+    rows = yield from run(
+        "item.park",
+        task_id=lease.task_id,
+        item_id=lease.item_id,
+        status=parked.status,
+        wait=parked.wait,
+        wake_at=parked.wake_at,
+        error=parked.error,
+        now=now,
+    )
+    status = ItemStatus(rows[0][0])
+    kind = "handed_back" if status is ItemStatus.READY else f"item_{status}"
+    yield from event(lease.task_id, lease.item_id, kind, now, wait=parked.wait, reason=parked.error)
+    if parked.signals or parked.children:
+        yield from run(
+            "item.wake_if_met",
+            task_id=lease.task_id,
+            item_id=lease.item_id,
+            signals=msgspec.json.encode(parked.signals).decode(),
+            children=msgspec.json.encode(parked.children).decode(),
+            now=now,
+        )
+    yield from refresh_task(lease.task_id, now)
+    return None
+
+
+@verb(wakes=True, witness=appended)
+def fail_attempt(
+    lease: Lease, append: Append, error: str, retry_at: float | None, now: float
+) -> Steps[Refused | None]:
+    """End an attempt that failed: try again at `retry_at`, or fail the item when that is None.
+
+    Items after a failed one are skipped.
+    """
+    refused = yield from fence(lease, append, "fail_attempt", now)
+    if refused:
+        return refused
+    final = retry_at is None
+    yield from run(
+        "item.fail",
+        task_id=lease.task_id,
+        item_id=lease.item_id,
+        status=ItemStatus.FAILED if final else ItemStatus.WAITING,
+        wait=None if final else '{"kind":"retry"}',
+        wake_at=retry_at,
+        error=error,
+        now=now,
+    )
+    if final:
+        yield from event(lease.task_id, lease.item_id, "item_failed", now, error=error)
+        where = {"task_id": lease.task_id, "item_id": lease.item_id}
+        yield from run("item.skip_dependents", **where, now=now)
+    else:
+        yield from event(
+            lease.task_id, lease.item_id, "attempt_failed", now, error=error, retry_at=retry_at
+        )
+    yield from refresh_task(lease.task_id, now)
+    return None
+
+
+@verb(wakes=True, witness=appended)
+def end_canceled(lease: Lease, append: Append, now: float) -> Steps[Refused | None]:
+    """End an attempt that was told to stop."""
+    refused = yield from fence(lease, append, "end_canceled", now)
+    if refused:
+        return refused
+    yield from run("item.end_canceled", task_id=lease.task_id, item_id=lease.item_id, now=now)
+    yield from event(lease.task_id, lease.item_id, "item_canceled", now)
+    yield from refresh_task(lease.task_id, now)
+    return None
+
+
+@verb(wakes=True)
+def abandon_lease(lease: Lease, now: float, wake_at: float | None = None) -> Steps[Refused | None]:
+    """Give a lease back, wherever the journal stands: the database failed, or nobody executes it.
+
+    The item is ready at once, or at `wake_at` (wall time in seconds).
+    """
+    rows = yield from run(
+        "item.abandon",
+        task_id=lease.task_id,
+        item_id=lease.item_id,
+        token=lease.token,
+        wake_at=wake_at,
+        now=now,
+    )
+    if not rows:
+        return (yield from refuse(lease, "abandon_lease", now))
+    kind = "item_canceled" if rows[0][0] == ItemStatus.CANCELED else "handed_back"
+    yield from event(lease.task_id, lease.item_id, kind, now)
+    yield from refresh_task(lease.task_id, now)
+    return None
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+@verb()
+def get_item(task_id: str, item_id: str) -> Steps[ItemRecord | None]:
+    """Return a work item."""
+    rows = yield from run("item.get", task_id=task_id, item_id=item_id)
+    return to_item(rows[0]) if rows else None
+
+
+@verb()
+def list_items(task_id: str) -> Steps[list[ItemRecord]]:
+    """Return a task's work items in the order of the plan, `plan` first."""
+    rows = yield from run("item.list", task_id=task_id, plan=PLAN)
+    return [to_item(row) for row in rows]
+
+
+@verb()
+def list_edges(task_id: str) -> Steps[list[tuple[str, str]]]:
+    """Return (item, the item it comes after) for all of a task."""
+    rows = yield from run("edge.list", task_id=task_id)
+    return [(row[0], row[1]) for row in rows]
+
+
+@verb()
+def list_predecessors(task_id: str, item_id: str) -> Steps[list[ItemRecord]]:
+    """Return the items that this one comes directly after."""
+    rows = yield from run("item.predecessors", task_id=task_id, item_id=item_id)
+    return [to_item(row) for row in rows]
+
+
+@verb()
+def next_wake() -> Steps[float | None]:
+    """Return the wall time at which the next waiting item is due, if any."""
+    rows = yield from run("item.next_wake")
+    return rows[0][0]
+
+
+@verb()
+def canceled_leases(worker_id: str) -> Steps[list[tuple[str, str, int]]]:
+    """Return (task, item, token) of the worker's items that were told to stop."""
+    rows = yield from run("item.canceled_of_worker", worker_id=worker_id)
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+@verb()
+def held_leases(worker_id: str) -> Steps[list[tuple[str, str, int]]]:
+    """Return (task, item, token) of every lease the worker holds."""
+    rows = yield from run("item.held_by_worker", worker_id=worker_id)
+    return [(row[0], row[1], row[2]) for row in rows]

@@ -1,0 +1,282 @@
+"""Verbs about whole tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from holdfast import errors
+from holdfast.models import GENESIS, MAIN, SECONDS_PER_PRIORITY, Lease, Task
+from holdfast.states import ItemStatus, TaskStatus
+from holdfast.store.payload import Payload, keep_blob
+from holdfast.store.verb import Refused, Steps, run, verb
+from holdfast.store.verbs.shared import (
+    Append,
+    appended,
+    event,
+    fence,
+    no_task,
+    refresh_task,
+    release_free,
+    set_task_status,
+    to_item,
+)
+
+
+class NewItem(msgspec.Struct, frozen=True):
+    """A work item to insert."""
+
+    item_id: str
+    handler: str
+    input: Payload
+    queue: str
+    priority: int
+    policy: bytes
+    max_crashes: int
+    owes: bytes | None = None
+    after: tuple[str, ...] = ()
+
+
+class NewTask(msgspec.Struct, frozen=True):
+    """A task to insert, with the items it starts with."""
+
+    task_id: str
+    name: str
+    input: Payload
+    items: tuple[NewItem, ...]
+    key: str | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    parent_item: str | None = None
+    queue: str = "default"
+    priority: int = 0
+    workspace: str | None = None
+    workspace_id: str | None = None
+    require_evidence: bool = False
+    forked_from: str | None = None
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """What became of a submission: the task, and whether this call made it."""
+
+    task: Task
+    created: bool
+
+
+@verb(wakes=True)
+def create_task(new: NewTask, now: float) -> Steps[Submitted]:
+    """Insert a task with its first items, or return the one that has its name and key."""
+    return (yield from insert_task(new, now))
+
+
+def insert_task(new: NewTask, now: float) -> Steps[Submitted]:
+    """Insert a task, inside a verb."""
+    if new.key is not None:
+        rows = yield from run("task.by_key", name=new.name, key=new.key)
+        if rows:
+            return Submitted(_task(rows[0]), created=False)
+    yield from keep_blob(new.task_id, new.input)
+    yield from run(
+        "task.put",
+        task_id=new.task_id,
+        root_id=new.root_id or new.task_id,
+        parent_id=new.parent_id,
+        parent_item=new.parent_item,
+        name=new.name,
+        key=new.key,
+        input=new.input.column,
+        status=TaskStatus.PLANNING if len(new.items) > 1 else TaskStatus.RUNNING,
+        queue=new.queue,
+        priority=new.priority,
+        workspace=new.workspace,
+        workspace_id=new.workspace_id,
+        require_evidence=int(new.require_evidence),
+        forked_from=new.forked_from,
+        now=now,
+    )
+    yield from insert_items(new.task_id, new.root_id or new.task_id, new.items, now)
+    yield from event(new.task_id, None, "task_submitted", now, name=new.name, key=new.key)
+    rows = yield from run("task.get", task_id=new.task_id)
+    return Submitted(_task(rows[0]), created=True)
+
+
+def insert_items(task_id: str, root_id: str, items: Sequence[NewItem], now: float) -> Steps[None]:
+    """Insert work items and their edges; those that wait for nothing are ready."""
+    for position, item in enumerate(items):
+        yield from keep_blob(task_id, item.input)
+        yield from run(
+            "item.put",
+            task_id=task_id,
+            item_id=item.item_id,
+            root_id=root_id,
+            position=position,
+            handler=item.handler,
+            input=item.input.column,
+            status=ItemStatus.PENDING if item.after else ItemStatus.READY,
+            queue=item.queue,
+            priority=item.priority,
+            claim_order=now - item.priority * SECONDS_PER_PRIORITY,
+            remaining=len(set(item.after)),
+            policy=item.policy,
+            max_crashes=item.max_crashes,
+            owes=item.owes,
+            chain_head=GENESIS,
+            now=now,
+        )
+        for after in item.after:
+            yield from run("edge.put", task_id=task_id, item_id=item.item_id, after_id=after)
+
+
+@verb(wakes=True, witness=appended)
+def commit_plan(
+    lease: Lease, append: Append, items: Sequence[NewItem], main_after: Sequence[str], now: float
+) -> Steps[Refused | None]:
+    """Pin a plan to its task: insert its items, put them before `main`, finish planning.
+
+    One transaction: a crash leaves either no plan or the whole of it. When the task was canceled
+    meanwhile, the planner's item is canceled, and nothing is planned.
+    """
+    refused = yield from fence(lease, append, "commit_plan", now)
+    if refused:
+        return refused
+    task = yield from _require(lease.task_id)
+    planner = yield from run("item.get", task_id=lease.task_id, item_id=lease.item_id)
+    if to_item(planner[0]).cancel:
+        yield from run("item.end_canceled", task_id=lease.task_id, item_id=lease.item_id, now=now)
+        yield from event(lease.task_id, lease.item_id, "item_canceled", now)
+        yield from refresh_task(lease.task_id, now)
+        return None
+    yield from insert_items(task.task_id, task.root_id, items, now)
+    for after in main_after:
+        yield from run("edge.put", task_id=task.task_id, item_id=MAIN, after_id=after)
+    yield from run("item.recount_main", task_id=task.task_id, position=len(items) + 1, now=now)
+    yield from run("item.end_planning", task_id=lease.task_id, item_id=lease.item_id, now=now)
+    yield from event(task.task_id, None, "planned", now, items=len(items))
+    yield from refresh_task(task.task_id, now)
+    return None
+
+
+@verb()
+def get_task(task_id: str) -> Steps[Task]:
+    """Return a task.
+
+    Raises:
+        TaskNotFoundError: there is none.
+    """
+    return (yield from _require(task_id))
+
+
+def _require(task_id: str) -> Steps[Task]:
+    rows = yield from run("task.get", task_id=task_id)
+    if not rows:
+        raise no_task(task_id)
+    return _task(rows[0])
+
+
+@verb()
+def find_tasks(prefix: str) -> Steps[list[str]]:
+    """Return the ids of up to ten tasks whose id starts or ends with the given characters."""
+    rows = yield from run("task.find", prefix=prefix)
+    return [row[0] for row in rows]
+
+
+@verb()
+def find_task_by_key(name: str, key: str) -> Steps[Task | None]:
+    """Return the task of that name and key, if there is one."""
+    rows = yield from run("task.by_key", name=name, key=key)
+    return _task(rows[0]) if rows else None
+
+
+@verb()
+def list_tasks(status: str | None, limit: int) -> Steps[list[Task]]:
+    """Return the newest tasks, those of one status if asked."""
+    rows = yield from run("task.list", status=status, limit=limit)
+    return [_task(row) for row in rows]
+
+
+@verb()
+def list_children(task_id: str) -> Steps[list[Task]]:
+    """Return the child tasks of a task."""
+    rows = yield from run("task.children", task_id=task_id)
+    return [_task(row) for row in rows]
+
+
+@verb(wakes=True)
+def cancel_task(task_id: str, reason: str, now: float) -> Steps[list[str]]:
+    """Cancel a task and everything below it; returns the tasks that were still going.
+
+    What isn't running is canceled at once. What runs is told to stop, and its `finally` blocks
+    run; the task is canceled when the last of it has ended.
+    """
+    yield from _require(task_id)
+    touched = [row[0] for row in (yield from run("task.descendants_open", task_id=task_id))]
+    for each in reversed(touched):
+        yield from run("item.cancel_idle", task_id=each, reason=reason, now=now)
+        yield from run("item.cancel_running", task_id=each)
+        yield from event(each, None, "cancel_requested", now, reason=reason)
+        yield from refresh_task(each, now)
+    return touched
+
+
+@verb(wakes=True)
+def retry_task(task_id: str, now: float) -> Steps[int]:
+    """Make what failed, was skipped or quarantined runnable again; returns how many items.
+
+    What succeeded stays as it is, and recorded outputs answer as before.
+    """
+    task = yield from _require(task_id)
+    if task.status in {TaskStatus.SUCCEEDED, TaskStatus.CANCELED}:
+        message = f"Task {task_id} is {task.status}; there is nothing to retry. Submit a new task."
+        raise errors.UsageError(message, task_id=task_id)
+    revived = yield from run("item.revive_failed", task_id=task_id)
+    if revived:
+        yield from run("item.revive_skipped", task_id=task_id)
+        yield from release_free(task_id, now)
+        yield from event(task_id, None, "task_retried", now, items=len(revived))
+        yield from run("task.reopen", task_id=task_id, now=now)
+        yield from refresh_task(task_id, now)
+    return len(revived)
+
+
+@verb(wakes=True)
+def finish_task(task_id: str, worker_id: str, result: Payload, now: float) -> Steps[bool]:
+    """Call a task succeeded after everything was verified.
+
+    Returns False, and changes nothing, when an item was taken back meanwhile, or when this worker
+    isn't the one that is to verify the whole (any more).
+    """
+    if not (yield from run("task.may_finish", task_id=task_id, worker_id=worker_id)):
+        return False
+    yield from keep_blob(task_id, result)
+    yield from run("task.set_result", task_id=task_id, result=result.column)
+    yield from set_task_status(task_id, TaskStatus.SUCCEEDED, now)
+    return True
+
+
+@verb()
+def adopt_verification(worker_id: str, now: float) -> Steps[list[str]]:
+    """Take over the last check of tasks whose checker is gone; returns those tasks."""
+    rows = yield from run("task.adopt_verification", worker_id=worker_id, now=now)
+    return [row[0] for row in rows]
+
+
+@verb()
+def tasks_to_verify(worker_id: str, root_id: str | None) -> Steps[list[tuple[str, bool]]]:
+    """Return tasks whose items have all succeeded, and whether this worker is to verify them.
+
+    Others are named only when their checker is gone.
+    """
+    rows = yield from run("task.to_verify", worker_id=worker_id, root_id=root_id)
+    return [(row[0], bool(row[1])) for row in rows]
+
+
+@verb(wakes=True)
+def reopen_finished(task_id: str, now: float) -> Steps[bool]:
+    """Put a succeeded task back among the running, because evidence of it no longer holds."""
+    rows = yield from run("task.reopen", task_id=task_id, now=now)
+    return bool(rows)
+
+
+def _task(row: tuple[object, ...]) -> Task:
+    return msgspec.convert(row, Task, strict=False)
