@@ -1,0 +1,64 @@
+"""One attempt at a work item: everything its context works with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from holdfast.branches import Branches
+from holdfast.checkpoints import CheckpointManager
+from holdfast.handlers import Handlers
+from holdfast.journal import Journal
+from holdfast.llm_cache import LLMOutputCache
+from holdfast.models import Claimed, ItemRecord, Task
+from holdfast.store import Store, verbs
+from holdfast.store.payload import decode_payload
+from holdfast.tool_ledger import ToolLedger
+from holdfast.verifiers import EvidenceVerifier
+
+
+class Attempt:
+    """The state one execution of a work item shares with its context.
+
+    Args:
+        store: the database.
+        claimed: the lease, the item and the task.
+        handlers: what a child call may name.
+        verifier: what checks evidence.
+        check_lease: raises when the local lease deadline has passed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        claimed: Claimed,
+        handlers: Handlers,
+        verifier: EvidenceVerifier,
+        check_lease: Callable[[], None],
+    ) -> None:
+        self.store = store
+        self.task: Task = claimed.task
+        self.item: ItemRecord = claimed.item
+        self.handlers = handlers
+        self.journal = Journal(store, claimed, check_lease)
+        self.branches = Branches(store.on_wake)
+        self.ledger = ToolLedger(self.journal, self.branches)
+        self.llm_cache = LLMOutputCache(self.journal)
+        self.checkpoints = CheckpointManager(self.journal, claimed.task.workspace, verifier)
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.taking: set[str] = set()
+        """Signals that a branch is taking out of the mailbox."""
+        self._results: dict[str, Any] | None = None
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What the items directly before this one returned, by item id."""
+        if self._results is None:
+            before = self.store.read(verbs.list_predecessors(self.item.task_id, self.item.item_id))
+            self._results = {
+                item.item_id: decode_payload(self.store, item.task_id, item.result)
+                for item in before
+                if item.result is not None
+            }
+        return self._results
