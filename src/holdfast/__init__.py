@@ -1,0 +1,70 @@
+"""Holdfast runs AI-agent tasks to the end."""
+
+from holdfast.checkpoints import CheckpointManager
+from holdfast.clock import Clock, SystemClock
+from holdfast.context import Context
+from holdfast.evidence import Evidence, EvidencePack, Verdict, VerdictStatus
+from holdfast.handlers import Handler
+from holdfast.leases import LeaseManager
+from holdfast.llm_cache import LLMOutputCache, Reuse
+from holdfast.models import Checkpoint, ItemPolicy, RetryPolicy, Task, WorkItem
+from holdfast.registry import register_type
+from holdfast.runner import TaskRunner
+from holdfast.secret import Secret
+from holdfast.states import CheckpointType, Effect, ItemStatus, TaskStatus
+from holdfast.store import Store, open_store
+from holdfast.submitting import TaskHandle
+from holdfast.sweep import RecoverySweep, Retention
+from holdfast.sync_context import SyncContext
+from holdfast.tool import Done, NotDone, Tool, Unknown, idempotency_key, tool
+from holdfast.tool_ledger import ToolLedger
+from holdfast.usage import Usage
+from holdfast.verifiers import EvidenceVerifier
+from holdfast.version import VERSION as __version__  # noqa: N811  the name Python expects
+from holdfast.worker import Worker
+from holdfast.workspace import Workspace
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointManager",
+    "CheckpointType",
+    "Clock",
+    "Context",
+    "Done",
+    "Effect",
+    "Evidence",
+    "EvidencePack",
+    "EvidenceVerifier",
+    "Handler",
+    "ItemPolicy",
+    "ItemStatus",
+    "LLMOutputCache",
+    "LeaseManager",
+    "NotDone",
+    "RecoverySweep",
+    "Retention",
+    "RetryPolicy",
+    "Reuse",
+    "Secret",
+    "Store",
+    "SyncContext",
+    "SystemClock",
+    "Task",
+    "TaskHandle",
+    "TaskRunner",
+    "TaskStatus",
+    "Tool",
+    "ToolLedger",
+    "Unknown",
+    "Usage",
+    "Verdict",
+    "VerdictStatus",
+    "WorkItem",
+    "Worker",
+    "Workspace",
+    "__version__",
+    "idempotency_key",
+    "open_store",
+    "register_type",
+    "tool",
+]

@@ -1,0 +1,217 @@
+"""Driver: brings tasks to their end in this process, on one database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from holdfast import errors, operations
+from holdfast.handlers import Handler, Handlers, TaskOptions, new_task
+from holdfast.liveness import LEASE
+from holdfast.models import Task
+from holdfast.states import FINAL_TASK, ItemStatus, TaskStatus
+from holdfast.store import DEADLINE, Pending, Store, open_store, verbs
+from holdfast.store.payload import decode_payload
+from holdfast.verifiers import EvidenceVerifier
+from holdfast.worker import CONCURRENCY, Worker
+
+if TYPE_CHECKING:
+    from holdfast.store.verbs import Submitted
+    from holdfast.sweep import Retention
+
+POLL = 0.05
+"""Seconds between looks at a task that another process executes."""
+
+STRANDED = 5.0
+"""Seconds after which it is said that a task waits for a handler this program doesn't have."""
+
+log = logging.getLogger("holdfast")
+
+Result: TypeAlias = Any
+"""What a task's function returned: its type can't be told from the task's id."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How a driver works; see `TaskRunner`."""
+
+    where: str | Store | None
+    worker_id: str | None = None
+    concurrency: int = CONCURRENCY
+    lease: float = LEASE
+    workspace: str | None = None
+    retention: Retention | None = None
+
+
+class Driver:
+    """Submits tasks, executes them, and says what came of them.
+
+    Args:
+        settings: how.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.handlers = Handlers()
+        self.verifier = EvidenceVerifier()
+        self._store: Store | None = None
+
+    @property
+    def store(self) -> Store:
+        """The database, opened when it is first needed.
+
+        Raises:
+            StoreOpenError: it can't be opened; the file is as it was.
+        """
+        if self._store is None:
+            deadline = min(DEADLINE, self.settings.lease / 3)
+            self._store = open_store(self.settings.where, deadline=deadline)
+        return self._store
+
+    def close(self) -> None:
+        """Close the database, unless it was given open. It is opened again when needed."""
+        if self._store is not None and self._store is not self.settings.where:
+            self._store.close()
+        self._store = None
+
+    def use(self, where: str | Store | None, lease: float | None) -> None:
+        """Work with another database or lease from now on; what is None stays."""
+        self.close()
+        given = self.settings
+        self.settings = msgspec.structs.replace(
+            given, where=where or given.where, lease=lease or given.lease
+        )
+
+    def submit(
+        self, handler: Handler[..., Any], arguments: dict[str, Any], options: TaskOptions
+    ) -> Pending[Submitted]:
+        """Return the write that records a task, not yet under way.
+
+        Raises:
+            EncodingError, PayloadTooLargeError: an argument can't be kept; nothing was recorded.
+        """
+        now = self.store.now()
+        workspace = options.workspace or self.settings.workspace
+        options = msgspec.structs.replace(options, workspace=workspace)
+        new = new_task(handler, arguments, options, now)
+        return self.store.commit(verbs.create_task(new, now))
+
+    def new_worker(
+        self,
+        *,
+        root_id: str | None = None,
+        queues: tuple[str, ...] = ("default",),
+        concurrency: int | None = None,
+    ) -> Worker:
+        """Return a worker for the registered handlers, not yet started."""
+        given = self.settings
+        return Worker(
+            self.store,
+            self.handlers,
+            concurrency=concurrency or given.concurrency,
+            queues=queues,
+            root_id=root_id,
+            lease=given.lease,
+            verifier=self.verifier,
+            retention=given.retention,
+            worker_id=given.worker_id,
+        )
+
+    # -- executing -------------------------------------------------------------------------------
+
+    async def drive(self, task_id: str) -> Result:
+        """Execute a task here until it ends or is blocked, and return its result.
+
+        Raises:
+            TaskFailedError, TaskBlockedError, TaskCanceledError: how it ended.
+            TaskNotFoundError: there is none.
+        """
+        task = self.store.read(verbs.get_task(task_id))
+        if task.status not in FINAL_TASK:
+            worker = self.new_worker(root_id=task.root_id)
+            await worker.start()
+            try:
+                task = await self._until_settled(task_id, worker)
+            finally:
+                await worker.stop()
+        return self.outcome(task)
+
+    async def _until_settled(self, task_id: str, worker: Worker) -> Task:
+        loop = asyncio.get_running_loop()
+        stranded = loop.call_later(STRANDED, self._tell_what_strands, task_id)
+        try:
+            return await self.settled(task_id, worker)
+        finally:
+            stranded.cancel()
+
+    async def settled(self, task_id: str, worker: Worker | None = None) -> Task:
+        """Wait until a task has ended, or is blocked while `worker` isn't busy; return it.
+
+        What this process does is heard of at once; what another does, within `POLL` seconds.
+
+        Raises:
+            StoreCorruptError: the worker found the database damaged.
+        """
+        changed = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        unwatch = self.store.on_wake(lambda: loop.call_soon_threadsafe(changed.set))
+        try:
+            while True:
+                changed.clear()
+                task = self.store.read(verbs.get_task(task_id))
+                if task.status in FINAL_TASK:
+                    return task
+                if worker is not None and worker.damage is not None:
+                    raise worker.damage
+                if task.status is TaskStatus.BLOCKED and not (worker and worker.busy):
+                    return task
+                try:
+                    async with asyncio.timeout(POLL):
+                        await changed.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            unwatch()
+
+    def _tell_what_strands(self, task_id: str) -> None:
+        known = self.handlers.names
+        for item in self.store.read(verbs.list_items(task_id)):
+            if item.status is ItemStatus.READY and item.handler not in known:
+                log.warning(
+                    "%s/%s waits for a program that has a handler named %r; this one hasn't.",
+                    task_id, item.item_id, item.handler,
+                )  # fmt: skip
+
+    # -- what came of it -------------------------------------------------------------------------
+
+    def outcome(self, task: Task) -> Result:
+        """Return a settled task's result, or raise how it ended.
+
+        Raises:
+            TaskFailedError, TaskBlockedError, TaskCanceledError: how it ended.
+        """
+        task_id, name = task.task_id, task.name
+        match task.status:
+            case TaskStatus.SUCCEEDED:
+                found = task.result
+                return None if found is None else decode_payload(self.store, task_id, found)
+            case TaskStatus.FAILED:
+                error = (task.error or "no reason was recorded").rstrip(".")
+                message = (
+                    f"Task {task_id} ({name}) failed: {error}. What it recorded is safe; "
+                    f"`holdfast retry {task_id}` runs what failed again."
+                )
+                raise errors.TaskFailedError(message, task_id=task_id)
+            case TaskStatus.CANCELED:
+                message = f"Task {task_id} ({name}) was canceled."
+                raise errors.TaskCanceledError(message, task_id=task_id)
+            case _:
+                needs = operations.needs_of(self.store, task_id)
+                listed = "\n".join(f"  {need}" for need in needs)
+                message = (
+                    f"Task {task_id} ({name}) waits for a person; nothing was repeated. It "
+                    f"needs:\n{listed}"
+                )
+                raise errors.TaskBlockedError(message, task_id=task_id, needs=needs)

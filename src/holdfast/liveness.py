@@ -1,0 +1,238 @@
+"""Who is alive: a worker's heartbeat, and how others see that it has stopped.
+
+No two clocks are compared. A worker that dies frees its byte of the lock file, which others see
+within a sweep. One that lives but no longer renews is taken for dead by an observer who has seen
+the same renewal count for a whole lease on its own boot-time clock. The worker itself stops
+earlier: local time may only end a lease early.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from holdfast import errors
+from holdfast.ids import new_id
+from holdfast.models import WorkerRecord
+from holdfast.store import Store, verbs
+from holdfast.store.verbs import TakenBack
+from holdfast.version import VERSION
+
+LEASE = 30.0
+"""Seconds without a renewal after which a worker is taken for dead whose death can't be seen."""
+
+RENEWALS_PER_LEASE = 6
+"""Renewals in the length of a lease: several may fail before it is lost."""
+
+SAFETY = 0.6
+"""Part of the lease after which a worker makes its last try to renew. That may take a third of a
+lease, and then its attempts are stopped: before the lease runs out."""
+
+
+_ours: set[str] = set()
+"""The workers of this process, those that have stopped included."""
+
+os.register_at_fork(after_in_child=_ours.clear)
+
+
+def is_ours(worker_id: str) -> bool:
+    """Say whether a worker is, or was, one of this process."""
+    return worker_id in _ours
+
+
+def is_gone(store: Store, worker_id: str) -> bool:
+    """Say whether the process of another's worker provably doesn't run any more.
+
+    A worker that stopped renewing isn't gone: it may be asleep. Its byte of the lock file is free
+    only when its process has ended.
+    """
+    if is_ours(worker_id):
+        return False
+    slot = store.read(verbs.slot_of(worker_id))
+    return slot is not None and store.engine.alive(slot) is False
+
+
+class Heartbeat:
+    """The registration of one worker, and the thread that renews all its leases at once.
+
+    It runs apart from any event loop: a handler that blocks the loop for minutes keeps its lease.
+
+    Args:
+        store: the database.
+        lease: seconds; see `LEASE`.
+        name: a worker id; made up when None.
+        on_lost: called once, from the thread, when the leases can no longer be trusted.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        lease: float = LEASE,
+        name: str | None = None,
+        on_lost: Callable[[], object] | None = None,
+    ) -> None:
+        if lease <= 0:
+            message = f"A lease of {lease:g} s can't be kept. Use a positive number of seconds."
+            raise errors.UsageError(message)
+        self._name = name or f"{platform.node()}-{os.getpid()}"
+        self.worker_id = name or f"{self._name}-{new_id(store.now())[-6:]}"
+        self._store = store
+        self._lease = lease
+        self._on_lost = on_lost or (lambda: None)
+        self._slot: int | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._trusted_until = 0.0
+        self.lost = False
+
+    def start(self) -> None:
+        """Register the worker and start renewing. Blocks for one commit.
+
+        Raises:
+            StoreError: the database can't be written.
+        """
+        started = self._store.clock.boottime()
+        self._slot = self._register()
+        self._trusted_until = started + self._lease * SAFETY
+        self._thread = threading.Thread(target=self._run, name="holdfast-heartbeat", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop renewing and take the worker off the list. Safe to call twice and before `start`."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._slot is None:
+            return
+        try:
+            self._store.commit(verbs.retire_worker(self.worker_id, self._store.now())).wait()
+        except errors.StoreError:
+            pass  # whoever sweeps sees the freed byte
+        finally:
+            self._store.engine.release_slot(self._slot)
+            self._slot = None
+
+    def check(self) -> None:
+        """Raise when the local deadline of the leases has passed.
+
+        A process that was asleep, with its machine or alone, renews first.
+
+        Raises:
+            LeaseLostError: this worker couldn't renew in time; others may take over.
+        """
+        late = self._store.clock.boottime() >= self._trusted_until
+        if self.lost or (late and not (self._renew() and self._is_trusted())):
+            message = (
+                f"Worker {self.worker_id} couldn't renew its leases in time and stops what it "
+                f"runs; nothing it recorded is lost, and others take over."
+            )
+            raise errors.LeaseLostError(message, task_id="", item_id="", token=0)
+
+    def _register(self) -> int:
+        while True:
+            slot = self._store.read(verbs.next_slot())
+            if not self._store.engine.hold_slot(slot):
+                continue  # another worker is between holding it and registering
+            now = self._store.now()
+            record = WorkerRecord(
+                self.worker_id, slot, platform.node(), os.getpid(), VERSION, self._lease, 0,
+                "alive", now, now,
+            )  # fmt: skip
+            _ours.add(self.worker_id)
+            try:
+                registered = self._store.commit(verbs.register_worker(record)).wait()
+            except BaseException:
+                # Held on to, the next try would wait for it for ever.
+                self._store.engine.release_slot(slot)
+                raise
+            if registered:
+                return slot
+            _ours.discard(self.worker_id)
+            self._store.engine.release_slot(slot)
+            if self._store.read(verbs.slot_of(self.worker_id)) is not None:
+                # An id is used once: what was written under it must not pass for this worker's.
+                self.worker_id = f"{self._name}-{new_id(now)[-6:]}"
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._pause()):
+            if not self._renew():
+                self.lost = True
+                self._on_lost()
+                return
+
+    def _pause(self) -> float:
+        left = self._trusted_until - self._store.clock.boottime()
+        return max(0.0, min(self._lease / RENEWALS_PER_LEASE, left))
+
+    def _is_trusted(self) -> bool:
+        return self._store.clock.boottime() < self._trusted_until
+
+    def _renew(self) -> bool:
+        """Renew; False when the leases can no longer be trusted."""
+        clock = self._store.clock
+        started = clock.boottime()
+        timeout = min(self._store.deadline, self._lease / 3)
+        try:
+            pending = self._store.commit(verbs.renew_leases(self.worker_id, self._store.now()))
+            if not pending.wait(timeout):
+                return False
+        except errors.StoreError:
+            return self._is_trusted()
+        self._trusted_until = started + self._lease * SAFETY
+        return True
+
+
+class _Seen(msgspec.Struct):
+    renewals: int
+    at: float
+    unchanged: float = 0.0
+
+
+class Observer:
+    """Watches the other workers of a database and takes back what the dead held.
+
+    Harmless when several run: the statement that takes back rechecks.
+
+    Args:
+        store: the database.
+        interval: seconds between looks. A gap longer than twice that counts as that much only:
+            this process, or the whole machine, may have been asleep itself.
+    """
+
+    def __init__(self, store: Store, interval: float) -> None:
+        self._store = store
+        self._interval = interval
+        self._seen: dict[str, _Seen] = {}
+
+    async def look(self) -> list[TakenBack]:
+        """Look once, and take back what dead workers held."""
+        workers = self._store.read(verbs.list_workers())
+        known = {worker.worker_id for worker in workers}
+        self._seen = {name: seen for name, seen in self._seen.items() if name in known}
+        taken: list[TakenBack] = []
+        for worker in workers:
+            if self._store.engine.alive(worker.slot) is False:
+                taken += await self._expire(worker, None)
+            elif self._is_silent(worker):
+                taken += await self._expire(worker, worker.renewals)
+        return taken
+
+    async def _expire(self, worker: WorkerRecord, seen: int | None) -> list[TakenBack]:
+        now = self._store.now()
+        return await self._store.commit(verbs.expire_worker(worker.worker_id, seen, now))
+
+    def _is_silent(self, worker: WorkerRecord) -> bool:
+        now = self._store.clock.boottime()
+        seen = self._seen.get(worker.worker_id)
+        if seen is None or seen.renewals != worker.renewals:
+            self._seen[worker.worker_id] = _Seen(worker.renewals, now)
+            return False
+        seen.unchanged += min(now - seen.at, 2 * self._interval)
+        seen.at = now
+        return seen.unchanged >= worker.lease

@@ -1,0 +1,250 @@
+"""What people and programs do to tasks that exist: none of it needs their code.
+
+Everything here is one transaction of the store each; a crash leaves it done or not done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from holdfast import codec, error_codec, errors
+from holdfast.entries import Draft, marker, place, verify_chain
+from holdfast.ids import new_id
+from holdfast.models import Entry, ItemRecord, Task
+from holdfast.redaction import redact
+from holdfast.states import Effect, EntryKind, EntryStatus, ItemStatus, MarkerKind, TaskStatus
+from holdfast.store import Store, verbs
+from holdfast.store.payload import Payload, encode_payload, make_payload
+from holdfast.store.verbs import Append
+
+Resolution = Literal["done", "retry", "new", "fail"]
+
+_TRIES = 20
+
+
+def find_task(store: Store, named: str) -> Task:
+    """Return the task of that id, or the only one whose id starts or ends so.
+
+    Raises:
+        TaskNotFoundError: none does, or several do.
+    """
+    found = store.read(verbs.find_tasks(named)) if named else []
+    if named in found or len(found) == 1:
+        return store.read(verbs.get_task(named if named in found else found[0]))
+    what = "No task is" if not found else f"{len(found)} tasks are"
+    message = f"{what} named {named!r}. `holdfast tasks` lists what there is."
+    raise errors.TaskNotFoundError(message, task_id=named)
+
+
+async def cancel(store: Store, task_id: str, reason: str = "canceled by a person") -> list[str]:
+    """Cancel a task and everything below it; returns the tasks that were still going.
+
+    What runs is told to stop and its `finally` blocks run; it is canceled when they have.
+    """
+    return await store.commit(verbs.cancel_task(task_id, redact(reason), store.now()))
+
+
+async def retry(store: Store, task_id: str) -> int:
+    """Make what failed, was skipped or quarantined runnable again; returns how many items.
+
+    Outputs that were recorded answer as before; only what failed is called again.
+
+    Raises:
+        UsageError: the task succeeded or was canceled.
+    """
+    if store.read(verbs.get_task(task_id)).status not in {
+        TaskStatus.SUCCEEDED,
+        TaskStatus.CANCELED,
+    }:
+        for item in store.read(verbs.list_items(task_id)):
+            if item.status in {ItemStatus.FAILED, ItemStatus.QUARANTINED}:
+                await _forget_failures(store, item)
+    return await store.commit(verbs.retry_task(task_id, store.now()))
+
+
+async def _forget_failures(store: Store, item: ItemRecord) -> None:
+    """Let the recorded failures of an item that failed be called anew.
+
+    Those of `once` calls stand: what failed there may have happened. One that said it had no effect
+    was marked when it ended its attempt.
+    """
+    entries = store.read(verbs.read_journal(item.task_id, item.item_id))
+    marked = {entry.ref for entry in entries if entry.kind is EntryKind.MARKER}
+    failed = [
+        entry.ref or entry.seq
+        for entry in entries
+        if entry.status is EntryStatus.FAILED
+        and entry.effect is not Effect.ONCE
+        and (entry.ref or entry.seq) not in marked
+    ]
+    if failed:
+        drafts = [marker(MarkerKind.RETRY, ref=seq) for seq in failed]
+        await store.commit(
+            verbs.extend_idle(item.task_id, item.item_id, append_to(item, drafts, store.now()))
+        )
+
+
+async def send_signal(store: Store, task_id: str, name: str, payload: object = None) -> None:
+    """Put a signal into a task's mailbox; durable when this returns.
+
+    Raises:
+        TaskNotFoundError: there is no such task.
+        EncodingError: the payload can't be kept as data.
+    """
+    now = store.now()
+    store.read(verbs.get_task(task_id))
+    await store.commit(verbs.send_signal(task_id, new_id(now), name, encode_payload(payload), now))
+
+
+# -- settling what is in doubt --------------------------------------------------------------------
+
+
+def parse_entry(named: str) -> tuple[str, str, int]:
+    """Return (task, item, sequence number) from `task:item:seq`.
+
+    Raises:
+        UsageError: it isn't of that form.
+    """
+    task_id, _, rest = named.partition(":")
+    item_id, _, seq = rest.rpartition(":")
+    if not (task_id and item_id and seq.isdigit()):
+        message = f"{named!r} names no entry. Entries are named task:item:number."
+        raise errors.UsageError(message)
+    return task_id, item_id, int(seq)
+
+
+async def resolve(store: Store, entry: str, how: Resolution, value: object = None) -> None:
+    """Settle a call in doubt; its item goes on once nothing of it is in doubt.
+
+    Args:
+        store: the database.
+        entry: `task:item:number`.
+        how: `done` (it happened, and returned `value`), `retry` (it did not happen: call it
+            again), `new` (an edited handler's new call: let it through), or `fail` (let the
+            handler see a failure with the text `value`).
+        value: see `how`.
+
+    Raises:
+        UsageError: the entry isn't in doubt, or its item is being executed.
+    """
+    task_id, item_id, seq = parse_entry(entry)
+    task_id = find_task(store, task_id).task_id
+    for _ in range(_TRIES):
+        item = store.read(verbs.get_item(task_id, item_id))
+        doubtful = None if item is None else _doubtful(store, item, seq)
+        if item is None or doubtful is None:
+            message = f"Entry {entry} is not in doubt; nothing was changed."
+            raise errors.UsageError(message)
+        draft = _resolution(doubtful, how, value)
+        append = append_to(item, [draft], store.now())
+        if await store.commit(
+            verbs.append_resolution(task_id, item_id, seq, append, how, store.now())
+        ):
+            return
+    message = f"The item of entry {entry} is being executed; try again when it waits."
+    raise errors.UsageError(message)
+
+
+def _doubtful(store: Store, item: ItemRecord, seq: int) -> Entry | None:
+    """Return the first entry of a call in doubt; None where `seq` isn't that entry."""
+    first: Entry | None = None
+    last: Entry | None = None
+    for entry in store.read(verbs.read_journal(item.task_id, item.item_id, seq - 1)):
+        if entry.seq == seq:
+            first = last = entry
+        elif entry.ref == seq and entry.kind is not EntryKind.MARKER:
+            last = entry
+    if first is None or last is None or last.status is not EntryStatus.DOUBT:
+        return None
+    if first.ref is not None:
+        return None  # a note about a call, not the call: settling it would settle nothing
+    return first
+
+
+def _resolution(entry: Entry, how: Resolution, value: object) -> Draft:
+    status, outcome = EntryStatus.RELEASED, make_payload(codec.encode(f"a person said {how}"))
+    if how == "done":
+        status, outcome = EntryStatus.DONE, encode_payload(value)
+    elif how == "fail":
+        status = EntryStatus.FAILED
+        error = errors.CallFailedError(
+            str(value or f"a person let {entry.name} fail"), error_type="resolved"
+        )
+        outcome = make_payload(codec.encode(error_codec.encode_error(error)))
+    return Draft(
+        entry.kind, entry.name, entry.identity, status, scope=entry.scope, effect=entry.effect,
+        ref=entry.seq, outcome=outcome, keyed=how == "fail",
+    )  # fmt: skip
+
+
+def append_to(item: ItemRecord, drafts: list[Draft], now: float) -> Append:
+    """Return drafts as an addition to the journal of an item nobody executes."""
+    seq, head = item.seq, item.chain_head
+    entries: list[Entry] = []
+    blobs: list[Payload] = []
+    for draft in drafts:
+        entry = place(draft, seq + 1, head, attempt=item.attempts, now=now)
+        seq, head = entry.seq, entry.chain
+        entries.append(entry)
+        blobs.extend(p for p in (draft.request, draft.outcome) if p and p.digest)
+    return Append(item.seq, tuple(entries), tuple(blobs), head)
+
+
+def needs_of(store: Store, task_id: str) -> list[str]:
+    """Return what a blocked task needs from a person, a line each."""
+    needs: list[str] = []
+    for item in store.read(verbs.list_items(task_id)):
+        if item.status is ItemStatus.IN_DOUBT:
+            waits: Mapping[str, Any] = json.loads(item.wait) if item.wait else {}
+            doubts = waits.get("doubts") or _doubts_of(store, item)
+            needs += [f"holdfast resolve {entry}: {item.error or 'in doubt'}" for entry in doubts]
+        elif item.status is ItemStatus.QUARANTINED:
+            needs.append(f"holdfast retry {task_id}: {item.item_id} is quarantined: {item.error}")
+    for child in store.read(verbs.list_children(task_id)):
+        if child.status == "blocked":
+            needs += needs_of(store, child.task_id)
+    return needs
+
+
+def _doubts_of(store: Store, item: ItemRecord) -> list[str]:
+    last: dict[int, EntryStatus] = {}
+    for entry in store.read(verbs.read_journal(item.task_id, item.item_id)):
+        if entry.kind is not EntryKind.MARKER:
+            last[entry.ref or entry.seq] = entry.status
+    return [
+        f"{item.task_id}:{item.item_id}:{seq}"
+        for seq, status in last.items()
+        if status is EntryStatus.DOUBT
+    ]
+
+
+# -- checking -------------------------------------------------------------------------------------
+
+
+class ChainReport(msgspec.Struct, frozen=True):
+    """What checking the journals of a task gave: entries checked, and what was found broken."""
+
+    entries: int
+    broken: tuple[str, ...]
+
+
+def verify_chains(store: Store, task_id: str) -> ChainReport:
+    """Check the hash chain of every item of a task, from its start or its oldest checkpoint."""
+    total, broken = 0, list[str]()
+    for item in store.read(verbs.list_items(task_id)):
+        after, anchor = 0, None
+        if item.pruned_seq:
+            checkpoints = store.read(verbs.list_checkpoints(task_id, item.item_id))
+            oldest = min(checkpoints, key=lambda each: each.number)
+            after, anchor = oldest.journal_seq, oldest.anchor
+        entries = store.read(verbs.read_journal(task_id, item.item_id, after))
+        total += len(entries)
+        try:
+            verify_chain(entries, anchor, item.chain_head, item)
+        except errors.ChainBrokenError as error:
+            broken.append(str(error))
+    return ChainReport(total, tuple(broken))

@@ -1,0 +1,284 @@
+"""Worker: claims work items and executes them until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from holdfast import errors
+from holdfast.execution import Execution
+from holdfast.final_check import FinalChecks
+from holdfast.liveness import LEASE, Heartbeat
+from holdfast.loops import Loop
+from holdfast.models import Claimed, Lease
+from holdfast.store import Store, verbs
+from holdfast.store.verbs import ClaimFilter
+from holdfast.sweep import RecoverySweep, Retention
+from holdfast.verifiers import EvidenceVerifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.handlers import Handlers
+
+WATCH = 0.03
+"""Seconds between looks at whether another process committed anything."""
+
+IDLE = 1.0
+"""Seconds after which a worker looks again although nothing was announced."""
+
+CONCURRENCY = 10
+"""Work items one worker executes at a time, unless told otherwise."""
+
+log = logging.getLogger("holdfast")
+
+
+class Worker:
+    """Executes work items: claim, verify, execute, finish.
+
+    A kill at any moment loses nothing that was recorded: another worker takes its items back and
+    goes on. A stop in good order hands back what it runs.
+
+    Args:
+        store: the database.
+        handlers: the functions it can run.
+        concurrency: work items at a time.
+        queues: which queues it serves.
+        root_id: serve only this task and what is below it.
+        lease: seconds; see `holdfast.liveness.LEASE`.
+        verifier: what checks evidence.
+        retention: how long things are kept.
+        worker_id: made up when None.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        handlers: Handlers,
+        *,
+        concurrency: int = CONCURRENCY,
+        queues: tuple[str, ...] = ("default",),
+        root_id: str | None = None,
+        lease: float = LEASE,
+        verifier: EvidenceVerifier | None = None,
+        retention: Retention | None = None,
+        worker_id: str | None = None,
+    ) -> None:
+        self._store = store
+        self._handlers = handlers
+        self._concurrency = concurrency
+        self._queues = queues
+        self._root_id = root_id
+        self._lease = lease
+        self._verifier = verifier or EvidenceVerifier(clock=store.clock)
+        self._name = worker_id
+        self._running: dict[asyncio.Task[None], Execution] = {}
+        self._wake = asyncio.Event()
+        self._alone = False
+        self.damage: errors.StoreCorruptError | None = None
+        """Set when the database was found damaged; then nothing more is claimed."""
+        self._heartbeat: Heartbeat | None = None
+        self._checks = FinalChecks(store, self._verifier, root_id, self._wake.set)
+        self._loops: tuple[Loop, ...] = (
+            RecoverySweep(store, retention),
+            _Watch(store, self._wake),
+            _Claims(self),
+        )
+        self._unwatch: Callable[[], None] = lambda: None
+
+    @property
+    def worker_id(self) -> str | None:
+        """Its id, once it has started."""
+        return None if self._heartbeat is None else self._heartbeat.worker_id
+
+    @property
+    def busy(self) -> bool:
+        """Whether it executes or verifies anything."""
+        return bool(self._running) or self._checks.busy
+
+    async def start(self, *, claiming: bool = True) -> None:
+        """Register, and start claiming unless items are to be given to `execute` one by one.
+
+        Raises:
+            StoreError: the database can't be written.
+        """
+        loop = asyncio.get_running_loop()
+        self._unwatch = self._store.on_wake(lambda: loop.call_soon_threadsafe(self._wake.set))
+        await self._register()
+        for each in self._loops if claiming else ():
+            each.start()
+
+    async def stop(self, grace: float = 0.0) -> None:
+        """Stop: claim nothing more, wait up to `grace` seconds, hand back what still runs."""
+        for each in reversed(self._loops):
+            await each.stop()
+        if self._running and grace > 0:
+            await asyncio.wait(self._running, timeout=grace)
+        await self._stop_running("drained")
+        await self._checks.stop()
+        self._unwatch()
+        heartbeat, self._heartbeat = self._heartbeat, None
+        if heartbeat is not None:
+            await self._hand_back_rest(heartbeat.worker_id)
+            await asyncio.to_thread(heartbeat.stop)
+
+    async def _stop_running(self, why: str) -> None:
+        for execution in self._running.values():
+            execution.stop(why)
+        if self._running:
+            await asyncio.wait(self._running)
+
+    # -- being alive -----------------------------------------------------------------------------
+
+    async def _register(self) -> None:
+        loop = asyncio.get_running_loop()
+        heartbeat = Heartbeat(
+            self._store,
+            lease=self._lease,
+            name=self._name,
+            on_lost=lambda: loop.call_soon_threadsafe(self._lost),
+        )
+        await asyncio.to_thread(heartbeat.start)
+        self._heartbeat = heartbeat
+
+    def _lost(self) -> None:
+        # At once: the next `fill` may be waiting for the database, and the lease runs out.
+        for execution in self._running.values():
+            execution.stop("lost")
+        self._wake.set()
+
+    async def _start_anew(self, lost: Heartbeat) -> None:
+        """The leases can't be trusted any more: stop everything, and go on under another id."""
+        log.warning("Worker %s lost its leases and stops what it runs.", lost.worker_id)
+        await self._stop_running("lost")
+        await self._hand_back_rest(lost.worker_id)
+        self._heartbeat = None
+        await asyncio.to_thread(lost.stop)
+
+    # -- claiming --------------------------------------------------------------------------------
+
+    async def fill(self) -> None:
+        """Claim as many items as there are free slots, and start them."""
+        self._wake.clear()
+        if self.damage is not None:
+            return
+        if self._heartbeat is not None and self._heartbeat.lost:
+            await self._start_anew(self._heartbeat)
+        if self._heartbeat is None:
+            await self._register()
+        heartbeat = self._heartbeat
+        free = self._concurrency - len(self._running)
+        if heartbeat is None or free <= 0 or self._alone:
+            return
+        wanted = ClaimFilter(
+            self._handlers.names, self._queues, self._root_id, idle=not self._running
+        )
+        try:
+            claimed = await self._store.commit(
+                verbs.claim_work_items(heartbeat.worker_id, wanted, free, self._store.now())
+            )
+        except errors.LeaseLostError:
+            return  # taken for dead: the heartbeat notices, and the next call starts anew
+        for each in claimed if isinstance(claimed, list) else ():
+            self.execute(each)
+        await self._checks.start(heartbeat.worker_id)
+
+    def execute(self, claimed: Claimed) -> asyncio.Task[None]:
+        """Start executing a claimed item."""
+        heartbeat = self._heartbeat
+        assert heartbeat is not None  # noqa: S101  claims are made under one
+        execution = Execution(self._store, claimed, self._handlers, self._verifier, heartbeat.check)
+        self._alone = self._alone or claimed.item.alone
+        running = asyncio.ensure_future(execution.run())
+        self._running[running] = execution
+        running.add_done_callback(self._ended)
+        return running
+
+    def _ended(self, running: asyncio.Task[None]) -> None:
+        execution = self._running.pop(running)
+        if not self._running:
+            self._alone = False
+        error = None if running.cancelled() else running.exception()
+        if isinstance(error, errors.StoreCorruptError):
+            log.error("This worker claims nothing more: %s", error)
+            self.damage = error
+        elif error is not None:
+            item = execution.claimed.item
+            log.error("The attempt at %s/%s broke", item.task_id, item.item_id, exc_info=error)
+        self._wake.set()
+
+    async def watch(self) -> None:
+        """Wait until there may be something to claim, at most until the next timer is due."""
+        due = self._store.read(verbs.next_wake())
+        timeout = IDLE if due is None else max(0.0, min(IDLE, due - self._store.now()))
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        await self._compare_leases()
+
+    async def _compare_leases(self) -> None:
+        """Stop what was canceled or taken away; hand back what is leased and not executed."""
+        worker_id = self.worker_id
+        if worker_id is None:
+            return
+        held = self._held(worker_id)
+        canceled = self._store.read(verbs.canceled_leases(worker_id)) if held else ()
+        running = {execution.claimed.lease: execution for execution in self._running.values()}
+        for lease, execution in running.items():
+            if (lease.task_id, lease.item_id, lease.token) in canceled:
+                execution.stop("canceled")
+            elif lease not in held:
+                execution.stop("lost")
+        # A claim whose answer was lost, or an attempt that the database's failure ended.
+        await self._hand_back(held - running.keys())
+
+    def _held(self, worker_id: str) -> set[Lease]:
+        held = self._store.read(verbs.held_leases(worker_id))
+        return {Lease(task_id, item_id, token, worker_id) for task_id, item_id, token in held}
+
+    async def _hand_back(self, leases: set[Lease]) -> None:
+        for lease in leases:
+            try:
+                await self._store.commit(verbs.abandon_lease(lease, self._store.now()))
+            except errors.LeaseLostError:
+                continue  # it was taken back
+
+    async def _hand_back_rest(self, worker_id: str) -> None:
+        """Hand back what is still leased though nothing runs, such as a claim cut off by a stop."""
+        try:
+            # A write, so that whatever was under way before it has landed when this returns.
+            await self._store.commit(verbs.drain_worker(worker_id, self._store.now()))
+            await self._hand_back(self._held(worker_id))
+        except errors.StoreError as failure:
+            log.warning("Worker %s leaves its leases to others: %s", worker_id, failure)
+
+
+class _Claims(Loop):
+    """Fills free slots whenever something may have become ready."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(0.0)
+        self._worker = worker
+
+    async def tick(self) -> None:
+        await self._worker.fill()
+        await self._worker.watch()
+
+
+class _Watch(Loop):
+    """Notices that another process committed something."""
+
+    def __init__(self, store: Store, wake: asyncio.Event) -> None:
+        super().__init__(WATCH)
+        self._store = store
+        self._wake = wake
+        self._version: int | None = None
+
+    async def tick(self) -> None:
+        version = self._store.engine.data_version()
+        if self._version is not None and version != self._version:
+            self._wake.set()
+        self._version = version
