@@ -1,0 +1,127 @@
+"""The command: measure, show a table (or JSON), say whether the aims were reached."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import apsw
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from holdfast.bench.cache import cache
+from holdfast.bench.checkpoints import checkpoint
+from holdfast.bench.figures import Bench, Figure
+from holdfast.bench.restart import history, restart
+from holdfast.bench.spent import spent
+from holdfast.bench.startup import startup
+from holdfast.bench.steps import once, read, steps, tasks
+from holdfast.bench.storage import storage
+from holdfast.version import VERSION
+
+ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
+    "steps": steps,
+    "once": once,
+    "read": read,
+    "tasks": tasks,
+    "spent": spent,
+    "restart": restart,
+    "storage": storage,
+    "startup": startup,
+    "checkpoint": checkpoint,
+    "cache": cache,
+    "history": history,
+}
+
+WIDTH = 140
+"""Columns of the table where the output isn't a terminal."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; returns 0, whatever the figures are."""
+    given = _parse(arguments)
+    notes = Console(stderr=True)
+    directory = Path(tempfile.mkdtemp(prefix=".holdfast-bench-", dir=given.dir)).absolute()
+
+    def tell(text: str) -> None:
+        if not given.json:
+            notes.print(f"… {text}", style="dim")
+
+    bench = Bench(directory, given.rounds or (2 if given.quick else 5), given.quick, tell)
+    figures: list[Figure] = []
+    try:
+        for name in given.only or ROWS:
+            bench.tell(name)
+            figures += ROWS[name](bench)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    if given.json:
+        found = {"machine": machine(), "figures": figures}
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
+    else:
+        # A pipe has no width; a table squeezed into eighty columns can't be read.
+        show(figures, Console(width=None if sys.stdout.isatty() else WIDTH))
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m holdfast.bench", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--quick", action="store_true", help="two rounds of a tenth of the work")
+    parser.add_argument(
+        "--only", action="append", choices=list(ROWS), metavar="ROW",
+        help=f"measure only this; may be repeated: {', '.join(ROWS)}",
+    )  # fmt: skip
+    parser.add_argument("--rounds", type=int, help="how often each figure is taken (5)")
+    parser.add_argument("--dir", default=".", help="where to put the databases: the disk measured")
+    return parser.parse_args(arguments)
+
+
+def machine() -> str:
+    """Say what was measured on."""
+    return (
+        f"Holdfast {VERSION}, Python {platform.python_version()}, "
+        f"SQLite {apsw.sqlite_lib_version()}, "
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    )
+
+
+def show(figures: Sequence[Figure], console: Console) -> None:
+    """Print the table."""
+    table = Table(title=machine(), title_justify="left")
+    table.add_column("", min_width=30)
+    for heading in ("median", "min", "max", "x floor"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("aim", "peers' best"):
+        table.add_column(heading)
+    last = figures[0].row if figures else ""
+    for each in figures:
+        if each.row != last:
+            table.add_section()
+            last = each.row
+        mark = {None: "", True: " ✓", False: " ✗"}[each.reached]
+        table.add_row(
+            each.what,
+            f"{_short(each.median)} {each.unit}",
+            _short(each.low),
+            _short(each.high),
+            "" if each.ratio is None else f"{each.ratio:.2f}",
+            each.aim + mark,
+            each.peers,
+        )
+    console.print(table)
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"  # noqa: PLR2004  three digits
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Steps: one after another in one task, and many tasks side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from holdfast.bench.figures import Bench, Figure, figure
+from holdfast.bench.floor import PAYLOAD, Compared
+from holdfast.context import Context
+from holdfast.runner import TaskRunner
+from holdfast.states import Effect
+
+COUNT = 1000
+MANY = 10_000
+"""Steps of a long run, in which the write-ahead log has long stopped growing."""
+AIM = 1.3
+"""Times that a durable step in sequence may take of a raw commit."""
+TASKS = 100
+STEPS_EACH = 20
+
+_RESULT = "x" * PAYLOAD
+
+
+async def work(number: int) -> str:
+    """Do nothing, and return a payload."""
+    del number
+    return _RESULT
+
+
+def in_one_task(directory: Path, count: int, effect: Effect) -> float:
+    """Run steps one after another in one task; return steps a second, timed inside the task."""
+    runner = TaskRunner(f"sqlite:///{directory}/steps.db", workspace=str(directory))
+
+    @runner.task
+    async def job(ctx: Context) -> float:
+        calls = ctx.options(effect=effect)
+        started = time.perf_counter()
+        for number in range(count):
+            await calls.step(work, number)
+        # What was written behind is part of the price: this is durable after everything before.
+        await ctx.options(effect=Effect.IDEMPOTENT).step(work, count)
+        return time.perf_counter() - started
+
+    try:
+        return count / runner.run(job)
+    finally:
+        runner.close()
+
+
+def in_many_tasks(directory: Path, tasks: int) -> float:
+    """Run tasks of some steps side by side; return steps a second, from submission to result."""
+    runner = TaskRunner(f"sqlite:///{directory}/tasks.db", workspace=str(directory))
+
+    @runner.task
+    async def job(ctx: Context, name: int) -> int:
+        for number in range(STEPS_EACH):
+            await ctx.step(work, number)
+        return name
+
+    async def serve() -> float:
+        worker = runner.new_worker(concurrency=tasks)
+        await worker.start()
+        try:
+            started = time.perf_counter()
+            handles = await asyncio.gather(*(runner.asubmit(job, name=n) for n in range(tasks)))
+            await asyncio.gather(*(handle.result() for handle in handles))
+            return time.perf_counter() - started
+        finally:
+            await worker.stop()
+
+    try:
+        return tasks * STEPS_EACH / asyncio.run(serve())
+    finally:
+        runner.close()
+
+
+def steps(bench: Bench) -> list[Figure]:
+    """Measure durable steps in sequence against raw commits."""
+    figures: list[Figure] = []
+    for count in (bench.size(COUNT), bench.size(MANY)):
+        measure = partial(in_one_task, count=count, effect=Effect.IDEMPOTENT)
+        found = Compared(bench, measure, count)
+        floor = f"the floor: {count:,} raw commits (WAL, synchronous=FULL)"
+        ours = figure(
+            "steps", f"one task, {count:,} durable steps", "/s", found.rates, ratio=found.ratio
+        )
+        if count == bench.size(COUNT):
+            ours = msgspec.structs.replace(
+                ours, aim=f"≤ {AIM}x the floor", reached=found.ratio <= AIM, peers="Absurd 3.1x"
+            )
+        figures += [figure("steps", floor, "/s", found.floors), ours]
+    return figures
+
+
+def once(bench: Bench) -> list[Figure]:
+    """Measure `once` steps, which commit an intent and an outcome."""
+    count = bench.size(COUNT)
+    found = Compared(bench, partial(in_one_task, count=count, effect=Effect.ONCE), count)
+    what = f"one task, {count:,} `once` steps (two commits each)"
+    return [figure("once", what, "/s", found.rates, ratio=found.ratio)]
+
+
+def read(bench: Bench) -> list[Figure]:
+    """Measure `read` steps, which are written behind, against `idempotent` ones."""
+    count = bench.size(COUNT)
+    found = Compared(bench, partial(in_one_task, count=count, effect=Effect.READ), count)
+    what = f"one task, {count:,} `read` steps and one durable step"
+    return [figure("read", what, "/s", found.rates, ratio=found.ratio)]
+
+
+def tasks(bench: Bench) -> list[Figure]:
+    """Measure many tasks side by side in one process."""
+    found = Compared(bench, partial(in_many_tasks, tasks=TASKS), bench.size(COUNT))
+    what = f"{TASKS} tasks x {STEPS_EACH} durable steps, one process"
+    return [
+        figure(
+            "tasks", what, "/s", found.rates,
+            ratio=found.ratio, at_least=15_000, peers="Restate 1,537/s",
+        )
+    ]  # fmt: skip
