@@ -82,7 +82,6 @@ HOT = {
     "signal.peek": "PRIMARY KEY",
     "signal.wake": "work_items_by_status",
     "journal.read": "PRIMARY KEY",
-    "journal.read_kept": "PRIMARY KEY",
     "journal.landed": "PRIMARY KEY",
     "event.list": "PRIMARY KEY",
     "checkpoint.newest": "PRIMARY KEY",

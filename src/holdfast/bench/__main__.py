@@ -97,7 +97,7 @@ def show(figures: Sequence[Figure], console: Console) -> None:
     """Print the table."""
     table = Table(title=machine(), title_justify="left")
     table.add_column("", min_width=30)
-    for heading in ("median", "min", "max", "x floor"):
+    for heading in ("median", "min", "max", "x floor", "x alike"):
         table.add_column(heading, justify="right", no_wrap=True)
     for heading in ("aim", "peers' best"):
         table.add_column(heading)
@@ -112,7 +112,7 @@ def show(figures: Sequence[Figure], console: Console) -> None:
             f"{_short(each.median)} {each.unit}",
             _short(each.low),
             _short(each.high),
-            "" if each.ratio is None else f"{each.ratio:.2f}",
+            *("" if ratio is None else f"{ratio:.2f}" for ratio in (each.ratio, each.ratio_alike)),
             each.aim + mark,
             each.peers,
         )

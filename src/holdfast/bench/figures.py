@@ -22,6 +22,7 @@ class Figure(msgspec.Struct, frozen=True):
         low: the smallest value of any round.
         high: the largest.
         ratio: how many times slower than the raw floor measured in the same rounds.
+        ratio_alike: the same with the floor whose log is started anew as often as ours.
         aim: what Holdfast aims at.
         reached: whether this run reached it.
         peers: the best of comparable systems, measured elsewhere.
@@ -34,6 +35,7 @@ class Figure(msgspec.Struct, frozen=True):
     low: float
     high: float
     ratio: float | None = None
+    ratio_alike: float | None = None
     aim: str = ""
     reached: bool | None = None
     peers: str = ""
@@ -70,6 +72,7 @@ def figure(
     values: Sequence[float],
     *,
     ratio: float | None = None,
+    ratio_alike: float | None = None,
     at_most: float | None = None,
     at_least: float | None = None,
     aim: str = "",
@@ -83,6 +86,7 @@ def figure(
         unit: see `Figure`.
         values: one of each round.
         ratio: how many times slower than the floor.
+        ratio_alike: see `Figure`.
         at_most: the aim for the median.
         at_least: the aim for the median.
         aim: how the aim reads, where it isn't one of the two.
@@ -94,7 +98,8 @@ def figure(
         aim, reached = aim or f"≤ {at_most:,g} {unit}", median <= at_most
     if at_least is not None:
         aim, reached = aim or f"≥ {at_least:,g} {unit}", median >= at_least
-    return Figure(row, what, unit, median, min(values), max(values), ratio, aim, reached, peers)
+    low, high = min(values), max(values)
+    return Figure(row, what, unit, median, low, high, ratio, ratio_alike, aim, reached, peers)
 
 
 def percentile(values: Sequence[float], part: float) -> float:

@@ -14,6 +14,7 @@ from holdfast.bench.floor import PAYLOAD, Compared
 from holdfast.context import Context
 from holdfast.runner import TaskRunner
 from holdfast.states import Effect
+from holdfast.store.sqlite import AUTOCHECKPOINT
 
 COUNT = 1000
 MANY = 10_000
@@ -86,14 +87,23 @@ def steps(bench: Bench) -> list[Figure]:
         measure = partial(in_one_task, count=count, effect=Effect.IDEMPOTENT)
         found = Compared(bench, measure, count)
         floor = f"the floor: {count:,} raw commits (WAL, synchronous=FULL)"
+        alike = f"… alike: the log is started anew after {AUTOCHECKPOINT} pages, as ours"
+        what = f"one task, {count:,} durable steps"
         ours = figure(
-            "steps", f"one task, {count:,} durable steps", "/s", found.rates, ratio=found.ratio
+            "steps", what, "/s", found.rates, ratio=found.ratio, ratio_alike=found.ratio_alike
         )
         if count == bench.size(COUNT):
             ours = msgspec.structs.replace(
-                ours, aim=f"≤ {AIM}x the floor", reached=found.ratio <= AIM, peers="Absurd 3.1x"
+                ours,
+                aim=f"≤ {AIM}x the floors",
+                reached=max(found.ratio, found.ratio_alike) <= AIM,
+                peers="Absurd 3.1x",
             )
-        figures += [figure("steps", floor, "/s", found.floors), ours]
+        figures += [
+            figure("steps", floor, "/s", found.floors),
+            figure("steps", alike, "/s", found.alike),
+            ours,
+        ]
     return figures
 
 
@@ -102,7 +112,9 @@ def once(bench: Bench) -> list[Figure]:
     count = bench.size(COUNT)
     found = Compared(bench, partial(in_one_task, count=count, effect=Effect.ONCE), count)
     what = f"one task, {count:,} `once` steps (two commits each)"
-    return [figure("once", what, "/s", found.rates, ratio=found.ratio)]
+    return [
+        figure("once", what, "/s", found.rates, ratio=found.ratio, ratio_alike=found.ratio_alike)
+    ]
 
 
 def read(bench: Bench) -> list[Figure]:
@@ -110,7 +122,9 @@ def read(bench: Bench) -> list[Figure]:
     count = bench.size(COUNT)
     found = Compared(bench, partial(in_one_task, count=count, effect=Effect.READ), count)
     what = f"one task, {count:,} `read` steps and one durable step"
-    return [figure("read", what, "/s", found.rates, ratio=found.ratio)]
+    return [
+        figure("read", what, "/s", found.rates, ratio=found.ratio, ratio_alike=found.ratio_alike)
+    ]
 
 
 def tasks(bench: Bench) -> list[Figure]:
@@ -120,6 +134,7 @@ def tasks(bench: Bench) -> list[Figure]:
     return [
         figure(
             "tasks", what, "/s", found.rates,
-            ratio=found.ratio, at_least=15_000, peers="Restate 1,537/s",
+            ratio=found.ratio, ratio_alike=found.ratio_alike,
+            at_least=15_000, peers="Restate 1,537/s",
         )
     ]  # fmt: skip

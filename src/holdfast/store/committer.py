@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from holdfast import errors
-from holdfast.store.engine import BusyError, Engine
+from holdfast.store.engine import BusyError, Engine, store_closed
 from holdfast.store.verb import Refused, Statement, Verb
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ class Committer:
         self._work.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+        self._refuse_rest()
 
     # -- draining --------------------------------------------------------------------------------
 
@@ -196,17 +197,19 @@ class Committer:
     def _hand_over_rest(self) -> None:
         if not self._queue:
             return
-        if self._closed:  # somebody submitted at the moment of closing
-            with self._lock:
-                self._drain(wait=False)
-            return
         with self._starting:
-            if self._thread is None:
+            if self._thread is None and not self._closed:
                 self._thread = threading.Thread(
                     target=self._run, name="holdfast-committer", daemon=True
                 )
                 self._thread.start()
         self._work.set()
+        if self._closed:  # somebody submitted at the moment of closing
+            self._refuse_rest()
+
+    def _refuse_rest(self) -> None:
+        with self._lock:
+            self._drain(wait=False)
 
     def _run(self) -> None:
         while not self._closed:
@@ -220,7 +223,7 @@ class Committer:
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
             try:
                 if self._closed:
-                    _fail(batch, _closed())
+                    _fail(batch, store_closed())
                 else:
                     self._commit(batch, wait=wait)
             except BusyError:
@@ -324,16 +327,12 @@ class Committer:
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
-            raise _closed()
+            raise store_closed()
 
 
 def _fail(batch: list[Ticket[Any]], failure: Exception) -> None:
     for ticket in batch:
         ticket.error = failure
-
-
-def _closed() -> errors.StoreUnavailableError:
-    return errors.StoreUnavailableError("The store is closed. Nothing was recorded; open it again.")
 
 
 def _unsettled(failure: Exception, then: Exception) -> errors.StoreUnavailableError:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from holdfast import errors
+
 if TYPE_CHECKING:
     from holdfast.store.verb import Rows, Statement
 
 
 class BusyError(Exception):
     """The write lock is held by another process, and the caller didn't want to wait."""
+
+
+def store_closed() -> errors.StoreUnavailableError:
+    """Return the error for a call that comes after closing."""
+    return errors.StoreUnavailableError("The store is closed. Nothing was recorded; open it again.")
 
 
 class Engine(Protocol):
@@ -76,5 +83,9 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Close every connection. Nothing acknowledged is lost by not calling it."""
+        """Close every connection, after whatever other threads do on them has ended.
+
+        Calls that come later raise `StoreUnavailableError`. Nothing acknowledged is lost by not
+        closing.
+        """
         ...

@@ -14,6 +14,8 @@ import threading
 _open_files: dict[tuple[int, int], LockFile] = {}
 _opening = threading.Lock()
 
+_CLOSED = -1
+
 
 class LockFile:
     """The lock file beside a database. Use `open_lock_file`; there is one object a process."""
@@ -37,7 +39,7 @@ class LockFile:
         with self._lock:
             if slot in self._held:
                 self._held.discard(slot)
-                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, slot)
+                self._free(slot)
 
     def is_held(self, slot: int) -> bool:
         """Say whether any living process, this one included, holds the byte."""
@@ -46,7 +48,7 @@ class LockFile:
                 return True
             if not self._try(slot):
                 return True
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, slot)
+            self._free(slot)
             return False
 
     def close(self) -> None:
@@ -57,7 +59,9 @@ class LockFile:
                 return
             for key in [key for key, file in _open_files.items() if file is self]:
                 del _open_files[key]
-            os.close(self._descriptor)
+            with self._lock:  # the number may be another file's right after
+                descriptor, self._descriptor = self._descriptor, _CLOSED
+                os.close(descriptor)
 
     def share(self) -> LockFile:
         """Count one more user."""
@@ -69,7 +73,13 @@ class LockFile:
         self._held.clear()
         self._lock = threading.Lock()
 
+    def _free(self, slot: int) -> None:
+        if self._descriptor != _CLOSED:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, slot)
+
     def _try(self, slot: int) -> bool:
+        if self._descriptor == _CLOSED:
+            return False  # nobody is taken for dead by one who can't see
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
         except OSError:
@@ -98,6 +108,8 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def _after_fork_in_child() -> None:
+    global _opening  # noqa: PLW0603  a thread that doesn't exist here may have held it
+    _opening = threading.Lock()
     for file in _open_files.values():
         file.forget()
 

@@ -83,7 +83,8 @@ def load_payload(store: Store, task_id: str, column: bytes) -> bytes:
         packed = store.read(read_blob(task_id, column[1:]))
         if packed is None or hashlib.sha256(packed).digest() != column[1:]:
             message = (
-                f"A stored payload of task {task_id} is missing or damaged; see `holdfast doctor`."
+                f"A stored payload of task {task_id} is missing or damaged; "
+                f"`holdfast verify {task_id}` says which. Restore the database from a copy."
             )
             raise errors.DecodingError(message)
     return packing.unpack(packed or b"", MAX_PAYLOAD)

@@ -8,19 +8,19 @@ once (https://sqlite.org/wal.html, "WAL-reset bug"); they are refused.
 from __future__ import annotations
 
 import os
-import stat
 import threading
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import apsw
 
 from holdfast import errors
-from holdfast.store.engine import BusyError
+from holdfast.store.engine import BusyError, store_closed
 from holdfast.store.lockfile import LockFile, open_lock_file
-from holdfast.store.migrations import READER_VERSION, migrate
+from holdfast.store.migrations import migrate
 from holdfast.store.queries import load_queries
+from holdfast.store.sqlite_file import APPLICATION_ID, check_file, identity
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -28,13 +28,11 @@ if TYPE_CHECKING:
     from holdfast.clock import Clock
     from holdfast.store.verb import Rows, Statement
 
-APPLICATION_ID = 0x484F4C44
-"""'HOLD', in the header of every Holdfast database (https://sqlite.org/fileformat.html §1.3.14)."""
-
-_HEADER = 100
-_MAGIC = b"SQLite format 3\0"
 _FIRST_AFFECTED = (3, 7, 0)
 _FIXED = (3, 51, 3)
+AUTOCHECKPOINT = 250
+"""Pages in the write-ahead log after which a commit copies them into the file."""
+
 _STATEMENTS = 300
 """Prepared statements kept by a connection: more than there are queries."""
 
@@ -60,7 +58,11 @@ class SqliteEngine:
         self._queries = load_queries(self.dialect)
         self._pid = os.getpid()
         self._reading = threading.Lock()
-        self._gated = False
+        # Held from `begin` to the end of the transaction, so that nothing is closed inside one. A
+        # database in memory is one connection: its reads wait there, too.
+        self._writing = self._reading if path is None else threading.Lock()
+        self._in_write = False
+        self._closed = False
         self._sound = True
         self._locks: LockFile | None = None
         self._file = (0, 0)
@@ -75,7 +77,12 @@ class SqliteEngine:
     # -- opening ---------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        if self._path is not None and _identity(self._path) not in _open_databases:
+        if self._path is not None and identity(self._path) in _inherited:
+            raise _forked(
+                "the database was open: SQLite would take its locks for this process's, and what "
+                "is written here would be lost"
+            )
+        if self._path is not None and identity(self._path) not in _open_databases:
             # Closing any descriptor of a file drops the locks this process has on it, SQLite's
             # own included (https://sqlite.org/howtocorrupt.html §2.2): read it only when nobody
             # here has it open. A connection checks the same things once more.
@@ -89,7 +96,7 @@ class SqliteEngine:
         if self._path is not None:
             self._reader.pragma("query_only", 1)
             self._locks = open_lock_file(self._path + "-lock")
-            self._file = _identity(self._path)
+            self._file = identity(self._path)
             _open_databases[self._file] += 1
         self._write = self._writer.cursor()
 
@@ -128,22 +135,24 @@ class SqliteEngine:
     def begin(self, *, wait: bool) -> None:
         """Take the database's write lock."""
         self._refuse_fork()
-        if self._path is None:
-            self._reading.acquire()
-            self._gated = True
+        if not self._in_write:  # after a commit that failed it still is
+            self._writing.acquire()
+            self._in_write = True
         try:
+            self._refuse_when_closed()
             if not self._sound:
                 self._reconnect()
             if wait is not self._waits:
                 self._writer.set_busy_timeout(self._deadline_ms if wait else 0)
                 self._waits = wait
             self._write.execute("BEGIN IMMEDIATE")
-        except apsw.BusyError as busy:
-            if wait:
-                raise _unavailable(self._path) from busy
-            raise BusyError from busy
-        except apsw.Error as error:
-            raise translate(error, self._path) from error
+        except BaseException as error:
+            self._end_write()
+            if isinstance(error, apsw.BusyError) and not wait:
+                raise BusyError from error
+            if isinstance(error, apsw.Error):
+                raise translate(error, self._path) from error
+            raise
 
     def execute(self, statement: Statement) -> Rows:
         """Run one statement inside the write transaction."""
@@ -162,7 +171,7 @@ class SqliteEngine:
             raise translate(error, self._path) from error
         except apsw.Error as error:
             raise translate(error, self._path) from error
-        self._open_gate()
+        self._end_write()
 
     def rollback(self) -> None:
         """Undo the transaction, if there is one."""
@@ -174,7 +183,7 @@ class SqliteEngine:
         except apsw.Error:
             self._sound = False  # closing the connection undoes it
         finally:
-            self._open_gate()
+            self._end_write()
 
     def settle(self, question: Statement) -> bool:
         """Say for good whether a transaction whose commit failed is there."""
@@ -196,6 +205,11 @@ class SqliteEngine:
         return landed
 
     def _reconnect(self) -> None:
+        if self._path is None:  # another connection would be another database
+            if self._writer.in_transaction:
+                self._write.execute("ROLLBACK")
+            self._sound = True
+            return
         with suppress(apsw.Error):
             self._writer.close(True)  # noqa: FBT003  apsw names it `force`, by position only
         if self._writer in self._connections:
@@ -205,10 +219,10 @@ class SqliteEngine:
         self._write = self._writer.cursor()
         self._sound = True
 
-    def _open_gate(self) -> None:
-        if self._gated:
-            self._gated = False
-            self._reading.release()
+    def _end_write(self) -> None:
+        if self._in_write:
+            self._in_write = False
+            self._writing.release()
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -216,34 +230,49 @@ class SqliteEngine:
         """Run one statement that only reads."""
         self._refuse_fork()
         with self._reading, _translated(self._path):
+            self._refuse_when_closed()
             return self._reader.execute(self._queries[statement.query], statement.params).fetchall()
 
     def data_version(self) -> int:
         """Return a number that changes when another connection committed."""
         self._refuse_fork()
         with self._reading, _translated(self._path):
+            self._refuse_when_closed()
             return int(self._reader.pragma("data_version"))
 
     # -- who is alive ----------------------------------------------------------------------------
 
     def alive(self, slot: int) -> bool | None:
         """Say whether the process holding that slot lives."""
-        return None if self._locks is None else self._locks.is_held(slot)
+        locks = self._locks
+        return None if locks is None else locks.is_held(slot)
 
     def hold_slot(self, slot: int) -> bool:
         """Take a worker's byte of the lock file for the life of this process."""
-        return self._locks is None or self._locks.hold(slot)
+        locks = self._locks
+        return locks is None or locks.hold(slot)
 
     def release_slot(self, slot: int) -> None:
         """Give the byte back."""
-        if self._locks is not None:
-            self._locks.release(slot)
+        locks = self._locks
+        if locks is not None:
+            locks.release(slot)
 
     def close(self) -> None:
-        """Close both connections. Does nothing in a forked child: they are the parent's."""
+        """Close both connections, after whatever runs on them has ended.
+
+        Does nothing in a forked child: they are the parent's.
+        """
         if os.getpid() != self._pid:
             return
-        with self._reading, _opening, _translated(self._path):
+        with ExitStack() as exclusive:
+            for lock in {self._writing, self._reading}:
+                exclusive.enter_context(lock)
+            if self._closed:
+                return
+            self._closed = True
+            exclusive.enter_context(_opening)
+            exclusive.enter_context(_translated(self._path))
             self._close_connections()
             if self._locks is not None:
                 self._locks.close()
@@ -256,18 +285,31 @@ class SqliteEngine:
         while self._connections:
             self._connections.pop().close(True)  # noqa: FBT003  `force`, by position only
 
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise store_closed()
+
     def _refuse_fork(self) -> None:
         if os.getpid() != self._pid:
-            message = (
-                "This process was forked while the store was open; using its connections here can "
-                "corrupt the database. Nothing was done. Open the store in the child, or start "
-                "children with the 'spawn' method."
-            )
-            raise errors.UsageError(message)
+            raise _forked("the store was open, and its connections here can corrupt the database")
 
 
 _opening = threading.Lock()
 _open_databases: Counter[tuple[int, int]] = Counter()
+_inherited: set[tuple[int, int]] = set()
+"""Databases that were open in the parent when this process was forked. SQLite's memory of their
+locks came along, the locks didn't (https://sqlite.org/howtocorrupt.html §2.6): a connection made
+here would hold none, and others would take its log away from under it."""
+
+
+def _after_fork_in_child() -> None:
+    global _opening  # noqa: PLW0603  a thread that doesn't exist here may have held it
+    _opening = threading.Lock()
+    _inherited.update(_open_databases)
+    _open_databases.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 _PRAGMAS: tuple[tuple[str, int | str], ...] = (
     ("synchronous", "full"),
@@ -278,7 +320,7 @@ _PRAGMAS: tuple[tuple[str, int | str], ...] = (
     ("journal_size_limit", 64 * 1024 * 1024),
     # A commit that overwrites the log costs a good deal less than one that makes it grow, so it is
     # started anew after a megabyte already.
-    ("wal_autocheckpoint", 250),
+    ("wal_autocheckpoint", AUTOCHECKPOINT),
 )
 
 
@@ -296,68 +338,6 @@ def check_library(version: str) -> None:
             f"which brings its own SQLite."
         )
         raise errors.UnsafeSqliteError(message, version=version)
-
-
-def check_file(path: str) -> None:
-    """Refuse what isn't ours by reading the header only, so that the file stays as it is.
-
-    Raises:
-        NotHoldfastError: another kind of file, or somebody else's SQLite database.
-        StoreTooNewError: the database needs a newer Holdfast.
-        ReadOnlyStoreError: the file or its directory can't be written.
-    """
-    _check_writable(path)
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  a plain path all along
-            message = f"{path} is not a regular file; it was not touched. Name another file."
-            raise errors.NotHoldfastError(message, path=path)
-        with open(path, "rb") as file:  # noqa: PTH123
-            header = file.read(_HEADER)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        message = f"{path} can't be read: {error.strerror}. Nothing was changed."
-        raise errors.StoreOpenError(message, path=path) from error
-    if not header or _is_unfinished_creation(path, header):
-        return
-    if header[: len(_MAGIC)] != _MAGIC or int.from_bytes(header[68:72]) != APPLICATION_ID:
-        message = (
-            f"{path} is not a Holdfast database; it was not touched. Name another file: "
-            f"Holdfast creates it."
-        )
-        raise errors.NotHoldfastError(message, path=path)
-    needs = int.from_bytes(header[60:64])
-    if needs > READER_VERSION:
-        message = (
-            f"{path} needs a Holdfast that reads version {needs}; this one reads up to "
-            f"{READER_VERSION}. The file was not touched. Upgrade this Holdfast."
-        )
-        raise errors.StoreTooNewError(message, path=path, needs=needs, reads=READER_VERSION)
-
-
-def _check_writable(path: str) -> None:
-    folder = os.path.dirname(path) or "."  # noqa: PTH120
-    if not os.path.isdir(folder):  # noqa: PTH112
-        message = f"{folder} is not a directory. Create it, or name another place."
-        raise errors.StoreOpenError(message, path=path)
-    # WAL mode makes files beside the database, so the directory matters even for an existing one.
-    for place in (folder, path):
-        if os.path.exists(place) and not os.access(place, os.W_OK):  # noqa: PTH110
-            message = f"{place} can't be written, and a Holdfast database must be. Nothing changed."
-            raise errors.ReadOnlyStoreError(message, path=path)
-
-
-def _is_unfinished_creation(path: str, header: bytes) -> bool:
-    # Killed while the first transaction was being written: SQLite rolls it back at the next open.
-    return not any(header) and os.path.exists(path + "-journal")  # noqa: PTH110
-
-
-def _identity(path: str) -> tuple[int, int]:
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return (-1, -1)
-    return status.st_dev, status.st_ino
 
 
 @contextmanager
@@ -395,6 +375,13 @@ def translate(error: apsw.Error, path: str | None) -> errors.StoreError:
                 f"{where} failed ({error}). What was acknowledged is safe, this call was not kept.",
                 path=path,
             )
+
+
+def _forked(what: str) -> errors.UsageError:
+    return errors.UsageError(
+        f"This process was forked while {what}. Nothing was done. Fork before the store is opened "
+        f"or after it was closed, or start children with the 'spawn' method."
+    )
 
 
 def _unavailable(path: str | None) -> errors.StoreUnavailableError:

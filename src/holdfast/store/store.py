@@ -141,10 +141,14 @@ class Store:
             if self._closed:
                 return
             self._closed = True
+        try:
+            self._committer.close()
+            self.engine.close()
+        except BaseException:  # such as Ctrl-C while it waited: it may be closed again
+            self._closed = False
+            raise
         if self._secret_key is not None:
             release_key(self._secret_key)
-        self._committer.close()
-        self.engine.close()
 
     def __enter__(self) -> Self:
         if self._closed:

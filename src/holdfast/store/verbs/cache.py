@@ -107,12 +107,6 @@ def reservation(namespace: str, key: bytes) -> Steps[Reservation | None]:
 
 
 @verb()
-def give_up_old(namespace: str, key: bytes, before: float) -> Steps[None]:
-    """Drop a reservation made before that wall time: nobody can watch its holder."""
-    yield from run("cache.give_up_old", namespace=namespace, key=key, before=before)
-
-
-@verb()
 def invalidate(namespace: str, key: bytes | None, model: str | None) -> Steps[int]:
     """Forget cached outputs of a namespace: one key, one model's, or all. Returns how many.
 

@@ -20,6 +20,9 @@ from holdfast.store.verbs.shared import (
     to_item,
 )
 
+PATIENCE = 2.0
+"""Seconds that busy workers leave an item to idle ones which is to be run alone."""
+
 
 class ClaimFilter(msgspec.Struct, frozen=True):
     """What a worker can take.
@@ -44,8 +47,8 @@ def claim_work_items(
     """Lease up to `limit` ready items, the longest waiting (raised by priority) first.
 
     An item suspected of crashing its process is given out only to an idle worker, and alone; while
-    it is next in line, nothing behind it is claimed by this call, and while it runs, nothing else
-    by its worker.
+    it runs, its worker claims nothing else. Busy workers pass it by for `PATIENCE` seconds, since
+    an idle one takes it at once; then they claim nothing behind it, until one of them is idle.
     """
     if not (yield from run("worker.renew", worker_id=worker_id, now=now)):
         return Refused("", "", 0, "claim_work_items")
@@ -53,7 +56,7 @@ def claim_work_items(
     if (yield from run("item.holds_alone", worker_id=worker_id)):
         return []
     claimed: list[Claimed] = []
-    for task_id, item_id, alone, _ in (yield from _candidates(wanted, limit)):
+    for task_id, item_id, alone, _ in (yield from _candidates(wanted, limit, now)):
         if alone and (claimed or not wanted.idle):
             break
         claimed.append((yield from _claim(task_id, item_id, worker_id, now)))
@@ -62,18 +65,19 @@ def claim_work_items(
     return claimed
 
 
-def _candidates(wanted: ClaimFilter, limit: int) -> Steps[Rows]:
-    handlers = msgspec.json.encode(wanted.handlers).decode()
+def _candidates(wanted: ClaimFilter, limit: int, now: float) -> Steps[Rows]:
+    limits = {
+        "handlers": msgspec.json.encode(wanted.handlers).decode(),
+        "idle": int(wanted.idle),
+        "in_line_since": now - PATIENCE,
+        "limit": limit,
+    }
     if wanted.root_id is not None:
-        return (
-            yield from run(
-                "item.candidates_of_root", handlers=handlers, root_id=wanted.root_id, limit=limit
-            )
-        )
+        return (yield from run("item.candidates_of_root", **limits, root_id=wanted.root_id))
     # One queue at a time: then the index gives them in order, and only as many as are wanted.
     rows: Rows = []
     for queue in dict.fromkeys(wanted.queues):
-        rows += yield from run("item.candidates", handlers=handlers, queue=queue, limit=limit)
+        rows += yield from run("item.candidates", **limits, queue=queue)
     return sorted(rows, key=lambda row: row[3])[:limit]
 
 

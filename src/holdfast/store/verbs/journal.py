@@ -17,8 +17,9 @@ from holdfast.store.verbs.shared import (
     put_entries,
     refresh_task,
     release_free,
+    to_item,
 )
-from holdfast.store.verbs.tasks import NewTask, Submitted, insert_task
+from holdfast.store.verbs.tasks import NewTask, Submitted, cancel_open, insert_task
 
 
 @verb(witness=appended)
@@ -31,11 +32,18 @@ def append_entries(lease: Lease, append: Append, now: float) -> Steps[Refused | 
 def append_child(
     lease: Lease, append: Append, child: NewTask, now: float
 ) -> Steps[Submitted | Refused]:
-    """Record a child call and submit the child, in one transaction."""
+    """Record a child call and submit the child, in one transaction.
+
+    Where the parent was told to stop meanwhile, so is the child.
+    """
     refused = yield from fence(lease, append, "append_child", now)
     if refused:
         return refused
-    return (yield from insert_task(child, now))
+    submitted = yield from insert_task(child, now)
+    parent = yield from run("item.get", task_id=lease.task_id, item_id=lease.item_id)
+    if to_item(parent[0]).cancel:
+        yield from cancel_open(child.task_id, "its parent was canceled", now)
+    return submitted
 
 
 @verb(witness=appended)
@@ -79,13 +87,6 @@ def report_progress(  # noqa: PLR0917  the facts of one row
 def read_journal(task_id: str, item_id: str, after: int = 0) -> Steps[list[Entry]]:
     """Return an item's entries with a higher sequence number than `after`."""
     rows = yield from run("journal.read", task_id=task_id, item_id=item_id, after=after)
-    return [to_entry(row) for row in rows]
-
-
-@verb()
-def read_kept(task_id: str, item_id: str, until: int) -> Steps[list[Entry]]:
-    """Return the entries up to `until` that pruning leaves: `once`, keyed ones, and markers."""
-    rows = yield from run("journal.read_kept", task_id=task_id, item_id=item_id, until=until)
     return [to_entry(row) for row in rows]
 
 

@@ -182,13 +182,6 @@ def find_tasks(prefix: str) -> Steps[list[str]]:
 
 
 @verb()
-def find_task_by_key(name: str, key: str) -> Steps[Task | None]:
-    """Return the task of that name and key, if there is one."""
-    rows = yield from run("task.by_key", name=name, key=key)
-    return _task(rows[0]) if rows else None
-
-
-@verb()
 def list_tasks(status: str | None, limit: int) -> Steps[list[Task]]:
     """Return the newest tasks, those of one status if asked."""
     rows = yield from run("task.list", status=status, limit=limit)
@@ -210,6 +203,11 @@ def cancel_task(task_id: str, reason: str, now: float) -> Steps[list[str]]:
     run; the task is canceled when the last of it has ended.
     """
     yield from _require(task_id)
+    return (yield from cancel_open(task_id, reason, now))
+
+
+def cancel_open(task_id: str, reason: str, now: float) -> Steps[list[str]]:
+    """Cancel a task and everything below it, inside a verb."""
     touched = [row[0] for row in (yield from run("task.descendants_open", task_id=task_id))]
     for each in reversed(touched):
         yield from run("item.cancel_idle", task_id=each, reason=reason, now=now)
@@ -269,13 +267,6 @@ def tasks_to_verify(worker_id: str, root_id: str | None) -> Steps[list[tuple[str
     """
     rows = yield from run("task.to_verify", worker_id=worker_id, root_id=root_id)
     return [(row[0], bool(row[1])) for row in rows]
-
-
-@verb(wakes=True)
-def reopen_finished(task_id: str, now: float) -> Steps[bool]:
-    """Put a succeeded task back among the running, because evidence of it no longer holds."""
-    rows = yield from run("task.reopen", task_id=task_id, now=now)
-    return bool(rows)
 
 
 def _task(row: tuple[object, ...]) -> Task:

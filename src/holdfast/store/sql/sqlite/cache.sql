@@ -53,8 +53,3 @@ SELECT name, sum(value) FROM counters GROUP BY name ORDER BY name
 -- Who generates an output right now.
 SELECT holder, created_at FROM llm_cache
 WHERE namespace = :namespace AND key = :key AND payload IS NULL AND holder IS NOT NULL
-
--- name: cache.give_up_old
--- Drop a reservation that is too old.
-DELETE FROM llm_cache
-WHERE namespace = :namespace AND key = :key AND payload IS NULL AND created_at < :before

@@ -55,6 +55,7 @@ WHERE lease_owner = :worker_id AND status = 'running' AND alone = 1 LIMIT 1
 SELECT task_id, item_id, alone, claim_order FROM work_items
 WHERE status = 'ready' AND queue = :queue
   AND handler IN (SELECT value FROM json_each(:handlers))
+  AND (alone = 0 OR :idle OR claim_order + priority * 60 <= :in_line_since)
 ORDER BY claim_order LIMIT :limit
 
 -- name: item.candidates_of_root
@@ -62,6 +63,7 @@ ORDER BY claim_order LIMIT :limit
 SELECT task_id, item_id, alone, claim_order FROM work_items
 WHERE status = 'ready' AND root_id = :root_id
   AND handler IN (SELECT value FROM json_each(:handlers))
+  AND (alone = 0 OR :idle OR claim_order + priority * 60 <= :in_line_since)
 ORDER BY claim_order LIMIT :limit
 
 -- name: item.claim
@@ -243,7 +245,7 @@ WHERE status = 'running' AND lease_owner = :worker_id
 -- A person wants another try; what comes before it may have been reopened meanwhile.
 UPDATE work_items SET
     status = 'pending', failures = 0, crashes = 0, alone = 0, generation = 0, error = NULL,
-    wait = NULL, wake_at = NULL, finished_at = NULL
+    wait = NULL, wake_at = NULL, finished_at = NULL, cancel = 0
 WHERE task_id = :task_id AND status IN ('failed', 'quarantined')
 RETURNING item_id
 
@@ -291,7 +293,8 @@ WHERE task_id = :task_id AND item_id = :item_id AND status = 'waiting'
 -- name: item.leave_doubt
 -- Let an item go on once none of its entries is in doubt.
 UPDATE work_items SET status = 'pending', wait = NULL, wake_at = NULL, error = NULL
-WHERE task_id = :task_id AND item_id = :item_id AND status = 'in_doubt'
+WHERE task_id = :task_id AND item_id = :item_id
+  AND (status = 'in_doubt' OR (status = 'waiting' AND json_array_length(wait, '$.doubts') > 0))
   AND NOT EXISTS (
       SELECT 1 FROM journal AS doubt
       WHERE doubt.task_id = :task_id AND doubt.item_id = :item_id AND doubt.status = 'doubt'

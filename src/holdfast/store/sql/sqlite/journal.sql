@@ -19,15 +19,6 @@ SELECT seq, kind, name, scope, identity, status, effect, ref, keyed, attempt, at
        outcome, usage, chain
 FROM journal WHERE task_id = :task_id AND item_id = :item_id AND seq > :after ORDER BY seq
 
--- name: journal.read_kept
--- Entries before some point that still matter: `once`, keyed ones, and markers.
-SELECT seq, kind, name, scope, identity, status, effect, ref, keyed, attempt, at, micros, request,
-       outcome, usage, chain
-FROM journal
-WHERE task_id = :task_id AND item_id = :item_id AND seq <= :until
-  AND (effect = 'once' OR keyed = 1 OR kind = 'marker')
-ORDER BY seq
-
 -- name: blob.put
 -- Keep a large payload of a task.
 INSERT INTO blobs (task_id, digest, data) VALUES (:task_id, :digest, :data) ON CONFLICT DO NOTHING
