@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from holdfast.branches import Branches
 from holdfast.checkpoints import CheckpointManager
 from holdfast.handlers import Handlers
-from holdfast.journal import Journal
+from holdfast.journal import Journal, LeaseCheck
 from holdfast.llm_cache import LLMOutputCache
 from holdfast.models import Claimed, ItemRecord, Task
 from holdfast.store import Store, verbs
@@ -26,7 +25,7 @@ class Attempt:
         claimed: the lease, the item and the task.
         handlers: what a child call may name.
         verifier: what checks evidence.
-        check_lease: raises when the local lease deadline has passed.
+        check_lease: raises `LeaseLostError` when the local lease deadline has passed.
     """
 
     def __init__(
@@ -35,7 +34,7 @@ class Attempt:
         claimed: Claimed,
         handlers: Handlers,
         verifier: EvidenceVerifier,
-        check_lease: Callable[[], None],
+        check_lease: LeaseCheck,
     ) -> None:
         self.store = store
         self.task: Task = claimed.task

@@ -8,16 +8,17 @@ has come. A branch whose wait is over while others still run simply goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from holdfast import errors
+from holdfast import codec, errors
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 POLL = 0.05
 """Seconds between looks at a wait that nobody in this process will announce."""
@@ -265,3 +266,28 @@ class _UnderWay:
 
     def __exit__(self, *_: object) -> None:
         self._branches.call_ended()
+
+
+# -- scopes ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def scoped(name: str) -> Generator[None]:
+    """Give the calls of a block a scope below the present one."""
+    token = current_scope.set(f"{current_scope.get()}/{name}")
+    try:
+        yield
+    finally:
+        current_scope.reset(token)
+
+
+def zip_scopes(function: Callable[..., Any], items: Sequence[S]) -> list[tuple[str, S]]:
+    """Name the branches of a map by their items; equal ones are counted."""
+    name = getattr(function, "__name__", "map")
+    seen: dict[str, int] = {}
+    scopes: list[tuple[str, S]] = []
+    for item in items:
+        mark = codec.digest(item).hex()[:12]
+        count = seen[mark] = seen.get(mark, -1) + 1
+        scopes.append((f"{name}[{mark}{f'.{count}' if count else ''}]", item))
+    return scopes

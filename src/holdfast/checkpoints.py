@@ -19,9 +19,9 @@ from holdfast.entries import Draft, identity_of
 from holdfast.evidence import Evidence, EvidencePack, PackVerdict, WorkspaceRef
 from holdfast.journal import Journal
 from holdfast.models import Checkpoint, Claim
+from holdfast.rechecks import VERIFIED, claim_of
 from holdfast.resume_point import (
     RECORDED,
-    VERIFIED,
     ResumePoint,
     find_resume_point,
     newest_number,
@@ -188,14 +188,7 @@ class CheckpointManager:
         if verdict is None:
             return ()
         return tuple(
-            Claim(
-                claim.subject,
-                checkpoint.item_id,
-                checkpoint.number,
-                msgspec.msgpack.encode(claim),
-                msgspec.msgpack.encode(found),
-                checkpoint.created_at,
-            )
+            claim_of(checkpoint, claim, found)
             for claim, found in zip(self._bound(pack).items, verdict.verdicts, strict=True)
             if found.holds
         )

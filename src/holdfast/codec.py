@@ -19,7 +19,8 @@ import math
 import pathlib
 import sys
 import uuid
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeGuard, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NoReturn, TypeGuard, cast
 
 import msgspec
 from msgspec.msgpack import Decoder, Encoder, Ext
@@ -37,9 +38,6 @@ from holdfast.registry import (
     register_type,
 )
 from holdfast.secret import Secret
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 __all__ = [
     "MALFORMED",
@@ -72,11 +70,11 @@ def encode(value: object) -> bytes:
     A `Secret` is stored as its keyed digest.
 
     Args:
-        value: Data, nested at most 100 levels.
+        value: data, nested at most 100 levels.
 
     Raises:
-        EncodingError: Something in the value can't be kept; `path` says where it stands.
-        UsageError: There is a `Secret` in it, and no key for its digest.
+        EncodingError: something in the value can't be kept; `path` says where it stands.
+        UsageError: there is a `Secret` in it, and no key for its digest.
     """
     if _is_plain(value, MOST_LEVELS):
         try:
@@ -92,10 +90,10 @@ def decode(data: bytes) -> _Data:
     A field that a class has gained since gets its default; one that it has lost is passed over.
 
     Args:
-        data: What `encode` returned.
+        data: what `encode` returned.
 
     Raises:
-        DecodingError: The bytes are damaged, were written by a newer Holdfast, or hold a type
+        DecodingError: the bytes are damaged, were written by a newer Holdfast, or hold a type
             that this program hasn't registered.
     """
     try:
@@ -112,11 +110,11 @@ def canonical(value: object) -> bytes:
     a list and a tuple, NaN and None, naive and aware datetimes.
 
     Args:
-        value: What `encode` accepts.
+        value: what `encode` accepts.
 
     Raises:
-        EncodingError: As `encode`.
-        UsageError: As `encode`.
+        EncodingError: as `encode`.
+        UsageError: as `encode`.
     """
     if _is_flat(value):
         try:
@@ -130,11 +128,11 @@ def digest(value: object) -> bytes:
     """Return the SHA-256 of a value's canonical bytes: 32 bytes that stand for the value.
 
     Args:
-        value: What `encode` accepts.
+        value: what `encode` accepts.
 
     Raises:
-        EncodingError: As `encode`.
-        UsageError: As `encode`.
+        EncodingError: as `encode`.
+        UsageError: as `encode`.
     """
     return hashlib.sha256(canonical(value)).digest()
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import TYPE_CHECKING, Self
+from collections.abc import Generator
+from types import TracebackType
+from typing import Self
 
 from holdfast.errors import EvidencePathError, EvidenceUnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-    from types import TracebackType
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a fifo that was put in the file's place must not wait for a writer.

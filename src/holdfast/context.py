@@ -8,24 +8,17 @@ from __future__ import annotations
 import inspect
 import random
 import uuid
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Generator,
-    Iterable,
-    Sequence,
-)
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
-from holdfast import codec, errors
+from holdfast import errors
 from holdfast.attempt import Attempt
-from holdfast.branches import current_scope
+from holdfast.branches import scoped, zip_scopes
 from holdfast.evidence import Evidence, EvidencePack
 from holdfast.handlers import Handler, TaskOptions
 from holdfast.llm_cache import Reuse
@@ -384,28 +377,6 @@ class Context:
                     self._attempt.store.now(),
                 )
             )  # fmt: skip
-
-
-@contextmanager
-def scoped(name: str) -> Generator[None]:
-    """Give the calls of a block a scope below the present one."""
-    token = current_scope.set(f"{current_scope.get()}/{name}")
-    try:
-        yield
-    finally:
-        current_scope.reset(token)
-
-
-def zip_scopes(function: Callable[..., Any], items: Sequence[S]) -> list[tuple[str, S]]:
-    """Name the branches of a map by their items; equal ones are counted."""
-    name = getattr(function, "__name__", "map")
-    seen: dict[str, int] = {}
-    scopes: list[tuple[str, S]] = []
-    for item in items:
-        mark = codec.digest(item).hex()[:12]
-        count = seen[mark] = seen.get(mark, -1) + 1
-        scopes.append((f"{name}[{mark}{f'.{count}' if count else ''}]", item))
-    return scopes
 
 
 def _as_reuse(reuse: Reuse | float | bool | None) -> Reuse | None:  # noqa: FBT001

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
-from holdfast import errors, operations
+from holdfast import errors
+from holdfast.endings import failed_error
 from holdfast.handlers import Handler, Handlers, TaskOptions, new_task
 from holdfast.liveness import LEASE
 from holdfast.models import Task
+from holdfast.needs import find_needs
 from holdfast.states import FINAL_TASK, ItemStatus, TaskStatus
 from holdfast.store import DEADLINE, Pending, Store, open_store, verbs
 from holdfast.store.payload import decode_payload
+from holdfast.store.verbs import Submitted
+from holdfast.sweep import Retention
 from holdfast.verifiers import EvidenceVerifier
 from holdfast.worker import CONCURRENCY, Worker
-
-if TYPE_CHECKING:
-    from holdfast.store.verbs import Submitted
-    from holdfast.sweep import Retention
 
 POLL = 0.05
 """Seconds between looks at a task that another process executes."""
@@ -203,15 +203,19 @@ class Driver:
                     f"Task {task_id} ({name}) failed: {error}. What it recorded is safe; "
                     f"`holdfast retry {task_id}` runs what failed again."
                 )
-                raise errors.TaskFailedError(message, task_id=task_id)
+                raise failed_error(self.store, task, message)
             case TaskStatus.CANCELED:
                 message = f"Task {task_id} ({name}) was canceled."
                 raise errors.TaskCanceledError(message, task_id=task_id)
             case _:
-                needs = operations.needs_of(self.store, task_id)
+                found = find_needs(self.store, task_id)
+                needs = [need.text for need in found]
                 listed = "\n".join(f"  {need}" for need in needs)
                 message = (
                     f"Task {task_id} ({name}) waits for a person; nothing was repeated. It "
                     f"needs:\n{listed}"
                 )
-                raise errors.TaskBlockedError(message, task_id=task_id, needs=needs)
+                entries = [need.entry for need in found if need.entry is not None]
+                raise errors.TaskBlockedError(
+                    message, task_id=task_id, needs=needs, entries=entries
+                )

@@ -23,7 +23,7 @@ def encode_error(exc: BaseException) -> bytes:
     data. Causes and tracebacks are not. This never fails because of what the exception holds.
 
     Args:
-        exc: Any exception, exception groups included.
+        exc: any exception, exception groups included.
     """
     return encode(_record_of(exc))
 
@@ -35,10 +35,10 @@ def decode_error(data: bytes) -> BaseException:
     registered one, and a `CallFailedError` otherwise. No constructor of the program's runs.
 
     Args:
-        data: What `encode_error` returned.
+        data: what `encode_error` returned.
 
     Raises:
-        DecodingError: The bytes hold no recorded failure.
+        DecodingError: the bytes hold no recorded failure.
     """
     record = decode(data)
     try:
@@ -51,7 +51,7 @@ def is_rebuildable(exc_type: type[BaseException]) -> bool:
     """Say whether a replay may raise this type: built in, Holdfast's own, or registered.
 
     Args:
-        exc_type: The exception type.
+        exc_type: the exception type.
     """
     return _error_class(_error_tag(exc_type)) is exc_type
 
@@ -60,7 +60,7 @@ def as_recorded(exc: BaseException) -> BaseException:
     """Return what a replay of this failure will raise, so that the first time looks alike.
 
     Args:
-        exc: The exception that was caught.
+        exc: the exception that was caught.
 
     Returns:
         The exception itself if a replay can rebuild it. Otherwise a `CallFailedError` with the

@@ -276,7 +276,14 @@ class TaskNotFoundError(TaskError):
 
 
 class TaskFailedError(TaskError):
-    """The task ended as failed. `holdfast retry` runs what failed again."""
+    """The task ended as failed. `holdfast retry` runs what failed again.
+
+    `item_id` is its first failed item, and `error_type` the name of what that raised in its last
+    attempt; None where neither is known.
+    """
+
+    item_id: str | None
+    error_type: str | None
 
 
 class TaskCanceledError(TaskError):
@@ -284,9 +291,14 @@ class TaskCanceledError(TaskError):
 
 
 class TaskBlockedError(TaskError):
-    """Nothing of the task can run until a person acts. `needs` lists what is needed."""
+    """Nothing of the task can run until a person acts.
+
+    `needs` lists what is needed, a line each; `entries` the calls in doubt among it, as `resolve`
+    takes them.
+    """
 
     needs: list[str]
+    entries: list[str]
 
 
 class SecretUnavailableError(TaskError):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 
 from holdfast import errors
 from holdfast.attempt import Attempt
 from holdfast.entries import marker
+from holdfast.evidence import WorkspaceRef
 from holdfast.handlers import Handlers
 from holdfast.invocation import Invocation
+from holdfast.journal import Draft, LeaseCheck
 from holdfast.models import PLAN, Claimed, ItemPolicy, WorkItem
 from holdfast.outcomes import (
     Outcome,
@@ -29,14 +31,10 @@ from holdfast.proof import prove
 from holdfast.rechecks import Recheck, recheck_claims, workspace_of
 from holdfast.redaction import redact
 from holdfast.reopening import doubt_about, reopen
-from holdfast.states import Effect, EntryStatus, ItemStatus, MarkerKind
+from holdfast.states import Effect, EntryKind, EntryStatus, ItemStatus, MarkerKind
 from holdfast.store import Store, verbs
 from holdfast.store.verbs import Append, Parked
 from holdfast.verifiers import EvidenceVerifier
-
-if TYPE_CHECKING:
-    from holdfast.evidence import WorkspaceRef
-    from holdfast.journal import Draft
 
 WORKSPACE_PAUSE = 5.0
 """Seconds before an item is offered again that needs a workspace this machine doesn't have."""
@@ -55,7 +53,7 @@ class Execution:
         claimed: the lease, the item and the task.
         handlers: what this program can run.
         verifier: what checks evidence.
-        check_lease: raises when the local lease deadline has passed.
+        check_lease: raises `LeaseLostError` when the local lease deadline has passed.
     """
 
     def __init__(
@@ -64,7 +62,7 @@ class Execution:
         claimed: Claimed,
         handlers: Handlers,
         verifier: EvidenceVerifier,
-        check_lease: Callable[[], None],
+        check_lease: LeaseCheck,
     ) -> None:
         self.claimed = claimed
         self._store = store
@@ -112,7 +110,9 @@ class Execution:
         before = self._store.read(verbs.list_predecessors(item.task_id, item.item_id))
         found = await self._recheck([each.item_id for each in before])
         if found.failed:
-            if not await reopen(self._store, item.task_id, found.failed_items, found.explain()):
+            if not await reopen(
+                self._store, item.task_id, found.failed_items, found.explain(), self._journal.lease
+            ):
                 await self._park(Parked(ItemStatus.READY))  # they keep moving: look again
             return False
         if not found.unavailable and item.seq:  # it was interrupted: what it has proven itself
@@ -148,6 +148,9 @@ class Execution:
     async def _redo(self, found: Recheck) -> None:
         """The world drifted under an interrupted item: do again what may be done again."""
         item, now = self.claimed.item, self._store.now()
+        (last,) = self._store.read(verbs.read_journal(item.task_id, item.item_id, item.seq - 1))
+        if last.kind is EntryKind.MARKER and last.name in {MarkerKind.REDO, MarkerKind.REGENERATE}:
+            return  # nothing was done since it was to be done again
         append = self._journal.extend((marker(MarkerKind.REDO),))
         await self._journal.write(verbs.append_entries(self._journal.lease, append, now))
         reason = redact(found.explain())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from holdfast import errors
 from holdfast.models import MAIN
@@ -12,11 +12,7 @@ from holdfast.rechecks import recheck_claims, workspace_of
 from holdfast.reopening import reopen
 from holdfast.store import Store, verbs
 from holdfast.store.payload import Payload, encode_payload
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from holdfast.verifiers import EvidenceVerifier
+from holdfast.verifiers import EvidenceVerifier
 
 PAUSE = 5.0
 """Seconds before the last check of a task is tried again that this machine couldn't make."""

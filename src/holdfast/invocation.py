@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import msgspec
 
 from holdfast import errors
+from holdfast.attempt import Attempt
 from holdfast.context import Context
+from holdfast.handlers import Handler
 from holdfast.models import ItemPolicy
 from holdfast.outcomes import Outcome, Raised, Returned, Stopped, Suspended
 from holdfast.store.payload import decode_payload
 from holdfast.sync_context import Portal, SyncContext
 from holdfast.threads import start_thread
 from holdfast.tool import is_async
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from holdfast.attempt import Attempt
-    from holdfast.handlers import Handler
 
 LINGER = 10.0
 """Seconds a handler that was told to stop has for its `finally` blocks."""
@@ -54,6 +51,8 @@ class Invocation:
         One that is to end sooner than it would is canceled: its `finally` blocks run, and what it
         still does through its context is refused.
         """
+        if self._stop.is_set():  # while what it builds on was being checked
+            return Stopped(self._why)
         policy = msgspec.msgpack.decode(self._attempt.item.policy, type=ItemPolicy)
         branches = self._attempt.branches
         running = asyncio.ensure_future(self._call())

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TypeVar
 
 import msgspec
@@ -41,6 +41,9 @@ from holdfast.store.verbs import Append
 
 T = TypeVar("T")
 
+LeaseCheck = Callable[[], Awaitable[None]]
+"""Raises `LeaseLostError` when the local deadline of a lease has passed."""
+
 
 class Journal:
     """What one work item did, and the only way to add to it.
@@ -48,14 +51,14 @@ class Journal:
     Args:
         store: where it is kept.
         claimed: the lease and the item as it was claimed.
-        check_lease: raises when the local deadline of the lease has passed.
+        check_lease: raises `LeaseLostError` when the local deadline of the lease has passed.
     """
 
     def __init__(
-        self, store: Store, claimed: Claimed, check_lease: Callable[[], None] = lambda: None
+        self, store: Store, claimed: Claimed, check_lease: LeaseCheck | None = None
     ) -> None:
         self.store = store
-        self.check_lease = check_lease
+        self._check_lease = check_lease
         self.lease: Lease = claimed.lease
         self.item: ItemRecord = claimed.item
         self.seq = claimed.item.seq
@@ -75,6 +78,15 @@ class Journal:
         self._nested: dict[str, list[Recorded]] = {}
         self._allowed: Counter[bytes] = Counter()
         self._nth: Counter[bytes] = Counter()
+
+    async def check_lease(self) -> None:
+        """Make sure that the lease can still be trusted, just before an effect.
+
+        Raises:
+            LeaseLostError: it couldn't be renewed in time; others may have taken over.
+        """
+        if self._check_lease is not None:
+            await self._check_lease()
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -117,7 +117,7 @@ class LeaseManager:
         Raises:
             LeaseHeldError: somebody else holds it.
         """
-        journal = Journal(self._store, await self.acquire(name, wait=wait), self._heartbeat.check)
+        journal = Journal(self._store, await self.acquire(name, wait=wait), self._heartbeat.confirm)
         try:
             yield journal
         finally:

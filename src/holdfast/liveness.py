@@ -20,6 +20,7 @@ from holdfast.ids import new_id
 from holdfast.models import WorkerRecord
 from holdfast.store import Store, verbs
 from holdfast.store.verbs import TakenBack
+from holdfast.threads import start_thread
 from holdfast.version import VERSION
 
 LEASE = 30.0
@@ -88,6 +89,7 @@ class Heartbeat:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._trusted_until = 0.0
+        self._renewing = threading.Lock()
         self.lost = False
 
     def start(self) -> None:
@@ -121,18 +123,29 @@ class Heartbeat:
     def check(self) -> None:
         """Raise when the local deadline of the leases has passed.
 
-        A process that was asleep, with its machine or alone, renews first.
+        A process that was asleep, with its machine or alone, renews first; that blocks for at most
+        a third of the lease, and once for all who ask meanwhile.
 
         Raises:
             LeaseLostError: this worker couldn't renew in time; others may take over.
         """
-        late = self._store.clock.boottime() >= self._trusted_until
-        if self.lost or (late and not (self._renew() and self._is_trusted())):
+        if not (self.lost or self._is_trusted()):
+            with self._renewing:
+                renewed = self._is_trusted() or (self._renew() and self._is_trusted())
+                self.lost = self.lost or not renewed
+        if self.lost:
             message = (
                 f"Worker {self.worker_id} couldn't renew its leases in time and stops what it "
                 f"runs; nothing it recorded is lost, and others take over."
             )
             raise errors.LeaseLostError(message, task_id="", item_id="", token=0)
+
+    async def confirm(self) -> None:
+        """Do what `check` does; what blocks doesn't block the event loop."""
+        if self.lost or self._is_trusted():
+            self.check()
+        else:
+            await start_thread(self.check)
 
     def _register(self) -> int:
         while True:
@@ -161,7 +174,7 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._pause()):
-            if not self._renew():
+            if self.lost or not self._renew():
                 self.lost = True
                 self._on_lost()
                 return

@@ -176,7 +176,7 @@ class LLMOutputCache:
 
     async def _generate_and_record(self, journal: Journal, request: Request) -> object:
         await journal.flush()
-        journal.check_lease()  # others may have paid for this output already
+        await journal.check_lease()  # others may have paid for this output already
         started = time.perf_counter_ns()
         try:
             if request.reuse is not None:

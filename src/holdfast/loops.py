@@ -29,6 +29,7 @@ class Loop(ABC):
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
+        self._name = type(self).__name__.lstrip("_")
         self._running: asyncio.Task[None] | None = None
         self._failing = ""
 
@@ -61,7 +62,7 @@ class Loop(ABC):
             self._report(error)
             return False
         if self._failing:
-            log.warning("%s works again.", type(self).__name__)
+            log.warning("%s works again.", self._name)
         self._failing = ""
         return True
 
@@ -70,6 +71,6 @@ class Loop(ABC):
         if failing == self._failing:
             return
         if isinstance(error, errors.StoreError):
-            log.warning("%s waits for the database: %s", type(self).__name__, error)
+            log.warning("%s waits for the database: %s", self._name, error)
         else:
-            log.error("%s failed; it goes on.", type(self).__name__, exc_info=error)
+            log.error("%s failed; it goes on.", self._name, exc_info=error)

@@ -5,9 +5,9 @@ Everything here is one transaction of the store each; a crash leaves it done or 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any, Literal
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import msgspec
 
@@ -15,15 +15,17 @@ from holdfast import codec, error_codec, errors
 from holdfast.entries import Draft, marker, place, verify_chain
 from holdfast.ids import new_id
 from holdfast.models import Entry, ItemRecord, Task
+from holdfast.needs import find_needs
 from holdfast.redaction import redact
 from holdfast.states import Effect, EntryKind, EntryStatus, ItemStatus, MarkerKind, TaskStatus
 from holdfast.store import Store, verbs
-from holdfast.store.payload import Payload, encode_payload, make_payload
+from holdfast.store.payload import REFERENCE, Payload, encode_payload, load_payload, make_payload
 from holdfast.store.verbs import Append
 
 Resolution = Literal["done", "retry", "new", "fail"]
 
 _TRIES = 20
+_PAUSE = 0.005
 
 
 def find_task(store: Store, named: str) -> Task:
@@ -133,7 +135,8 @@ async def resolve(store: Store, entry: str, how: Resolution, value: object = Non
     """
     task_id, item_id, seq = parse_entry(entry)
     task_id = find_task(store, task_id).task_id
-    for _ in range(_TRIES):
+    for tried in range(_TRIES):
+        await asyncio.sleep(_PAUSE * tried)
         item = store.read(verbs.get_item(task_id, item_id))
         doubtful = None if item is None else _doubtful(store, item, seq)
         if item is None or doubtful is None:
@@ -195,46 +198,41 @@ def append_to(item: ItemRecord, drafts: list[Draft], now: float) -> Append:
 
 
 def needs_of(store: Store, task_id: str) -> list[str]:
-    """Return what a blocked task needs from a person, a line each."""
-    needs: list[str] = []
-    for item in store.read(verbs.list_items(task_id)):
-        if item.status is ItemStatus.IN_DOUBT:
-            waits: Mapping[str, Any] = json.loads(item.wait) if item.wait else {}
-            doubts = waits.get("doubts") or _doubts_of(store, item)
-            needs += [f"holdfast resolve {entry}: {item.error or 'in doubt'}" for entry in doubts]
-        elif item.status is ItemStatus.QUARANTINED:
-            needs.append(f"holdfast retry {task_id}: {item.item_id} is quarantined: {item.error}")
-    for child in store.read(verbs.list_children(task_id)):
-        if child.status == "blocked":
-            needs += needs_of(store, child.task_id)
-    return needs
-
-
-def _doubts_of(store: Store, item: ItemRecord) -> list[str]:
-    last: dict[int, EntryStatus] = {}
-    for entry in store.read(verbs.read_journal(item.task_id, item.item_id)):
-        if entry.kind is not EntryKind.MARKER:
-            last[entry.ref or entry.seq] = entry.status
-    return [
-        f"{item.task_id}:{item.item_id}:{seq}"
-        for seq, status in last.items()
-        if status is EntryStatus.DOUBT
-    ]
+    """Return what a task, and what is below it, needs from a person, a line each."""
+    return [need.text for need in find_needs(store, task_id)]
 
 
 # -- checking -------------------------------------------------------------------------------------
 
 
 class ChainReport(msgspec.Struct, frozen=True):
-    """What checking the journals of a task gave: entries checked, and what was found broken."""
+    """What checking the journals of a task gave.
+
+    Args:
+        entries: how many were checked.
+        broken: a line for each chain that doesn't match its entries.
+        damaged: a line for each large payload, kept beside the rows, that is missing or isn't
+            what its digest says.
+    """
 
     entries: int
     broken: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
 
 
 def verify_chains(store: Store, task_id: str) -> ChainReport:
-    """Check the hash chain of every item of a task, from its start or its oldest checkpoint."""
+    """Check the hash chain of every item of a task, from its start or its oldest checkpoint.
+
+    The chain covers payloads by their digests, so those that are kept beside the rows are read
+    and compared too.
+    """
+    task = store.read(verbs.get_task(task_id))
     total, broken = 0, list[str]()
+    payloads = [("the task's input", task.input), ("the task's result", task.result)]
+    payloads += [
+        (f"checkpoint {each.checkpoint_id}", each.state)
+        for each in store.read(verbs.list_checkpoints(task_id))
+    ]
     for item in store.read(verbs.list_items(task_id)):
         after, anchor = 0, None
         if item.pruned_seq:
@@ -247,4 +245,26 @@ def verify_chains(store: Store, task_id: str) -> ChainReport:
             verify_chain(entries, anchor, item.chain_head, item)
         except errors.ChainBrokenError as error:
             broken.append(str(error))
-    return ChainReport(total, tuple(broken))
+        payloads += [
+            (f"the {part} of item {item.item_id}", data)
+            for part, data in (("input", item.input), ("result", item.result))
+        ]
+        payloads += [
+            (f"entry {task_id}:{item.item_id}:{entry.seq}", data)
+            for entry in entries
+            for data in (entry.request, entry.outcome)
+            if data is not None and data[:1] == REFERENCE
+        ]
+    return ChainReport(total, tuple(broken), tuple(_damaged(store, task_id, payloads)))
+
+
+def _damaged(
+    store: Store, task_id: str, payloads: Iterable[tuple[str, bytes | None]]
+) -> Iterator[str]:
+    for name, column in payloads:
+        if column is None or column[:1] != REFERENCE:
+            continue
+        try:
+            load_payload(store, task_id, column)
+        except errors.DecodingError:
+            yield f"What is stored for {name} is missing or damaged."

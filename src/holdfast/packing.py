@@ -18,7 +18,7 @@ def pack(data: bytes) -> bytes:
     """Return the data compressed, if that pays, behind one byte that says how.
 
     Args:
-        data: Any bytes; from 512 on they are compressed if that saves more than a tenth.
+        data: any bytes; from 512 on they are compressed if that saves more than a tenth.
     """
     if len(data) >= _SMALLEST_COMPRESSED:
         compressed: bytes = _zstd().compress(data)
@@ -31,11 +31,11 @@ def unpack(data: bytes, limit: int) -> bytes:
     """Return what `pack` was given, without ever making room for more than the limit.
 
     Args:
-        data: What `pack` returned.
-        limit: The most bytes the result may have.
+        data: what `pack` returned.
+        limit: the most bytes the result may have.
 
     Raises:
-        DecodingError: The data is damaged, or the result would be larger than the limit.
+        DecodingError: the data is damaged, or the result would be larger than the limit.
     """
     method, content = data[:1], data[1:]
     if method == _RAW and len(content) <= limit:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from holdfast import errors
 from holdfast.evidence import EvidencePack
-from holdfast.handlers import encode_arguments
+from holdfast.handlers import Handler, Handlers, encode_arguments
 from holdfast.models import MAIN, PLAN, Task, WorkItem
 from holdfast.store.verbs import NewItem
-
-if TYPE_CHECKING:
-    from holdfast.handlers import Handler, Handlers
 
 
 def plan_items(

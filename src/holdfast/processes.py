@@ -7,13 +7,10 @@ import os
 import selectors
 import signal
 import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from holdfast.clock import Clock
+from holdfast.clock import Clock
 
 _CHUNK = 64 * 1024
 _TICK = 0.02

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import msgspec
 
 from holdfast import codec, errors
+from holdfast.attempt import Attempt
 from holdfast.evidence import EvidencePack, PackVerdict, Verdict
+from holdfast.models import Checkpoint, Claim
 from holdfast.resume_point import NO_STATE
 from holdfast.states import CheckpointType
 from holdfast.store import verbs
 from holdfast.store.payload import make_payload
 from holdfast.store.verbs import Finish
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from holdfast.attempt import Attempt
-    from holdfast.models import Checkpoint, Claim
 
 _CONTENT = frozenset({"sha256", "exit_code", "row", "commit", "status"})
 """What of a capture says whether the world came out the same; the rest is when and where."""

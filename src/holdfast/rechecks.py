@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from holdfast import errors
 from holdfast.evidence import Evidence, EvidencePack, Verdict, VerdictStatus, WorkspaceRef
-from holdfast.models import Claim
+from holdfast.models import Checkpoint, Claim
 from holdfast.store import Store, verbs
+from holdfast.verifiers import EvidenceVerifier
 from holdfast.workspace import Workspace
-
-if TYPE_CHECKING:
-    from holdfast.verifiers import EvidenceVerifier
 
 Place = WorkspaceRef | Callable[[], WorkspaceRef]
 """A workspace, or how to get it when a check needs it."""
+
+VERIFIED = "verified"
+"""The status of a checkpoint whose evidence held when it was last checked."""
 
 Checked = tuple[Claim, Verdict]
 
@@ -29,6 +29,8 @@ class Recheck(msgspec.Struct, frozen=True):
     holding: tuple[Checked, ...] = ()
     failed: tuple[Checked, ...] = ()
     unavailable: tuple[Checked, ...] = ()
+    earlier: tuple[Checked, ...] = ()
+    """Claims of other items that one in `failed` had superseded, and that don't hold either."""
 
     @property
     def holds(self) -> bool:
@@ -37,8 +39,12 @@ class Recheck(msgspec.Struct, frozen=True):
 
     @property
     def failed_items(self) -> frozenset[str]:
-        """The items whose evidence no longer holds."""
-        return frozenset(claim.item_id for claim, _ in self.failed)
+        """The items whose evidence no longer holds.
+
+        Those whose claims had been superseded are among them: what a later item made of a thing
+        that is gone can be made again only after the thing itself.
+        """
+        return frozenset(claim.item_id for claim, _ in (*self.failed, *self.earlier))
 
     def explain(self) -> str:
         """Return one line for each claim that doesn't hold."""
@@ -54,6 +60,18 @@ def workspace_of(root: str | None) -> WorkspaceRef:
         return Workspace.at(root or ".").ref
     except (errors.EvidenceUnavailableError, errors.EvidencePathError, OSError):
         return WorkspaceRef("", root or "")
+
+
+def claim_of(checkpoint: Checkpoint, evidence: Evidence, verdict: Verdict) -> Claim:
+    """Return what a checkpoint claims, with the verdict on it."""
+    return Claim(
+        evidence.subject,
+        checkpoint.item_id,
+        checkpoint.number,
+        msgspec.msgpack.encode(evidence),
+        msgspec.msgpack.encode(verdict),
+        checkpoint.created_at,
+    )
 
 
 async def recheck_claims(
@@ -79,11 +97,44 @@ async def recheck_claims(
     pairs = tuple(zip(claims, result.verdicts, strict=True))
     holding = tuple(pair for pair in pairs if pair[1].holds)
     await _keep(store, task_id, holding)
+    failed = _failed(store, task_id, pairs)
+    superseded = _superseded(store, task_id, failed) if failed else []
     return Recheck(
         len(claims),
         holding,
-        tuple(_failed(store, task_id, pairs)),
+        tuple(failed),
         tuple(pair for pair in pairs if pair[1].status is VerdictStatus.UNAVAILABLE),
+        await _refuted(verifier, where, superseded) if superseded else (),
+    )
+
+
+def _superseded(store: Store, task_id: str, failed: Sequence[Checked]) -> list[Checked]:
+    """Return what other items had claimed, and proven, about the subjects of failed claims."""
+    newest = {claim.subject: claim.item_id for claim, _ in failed}
+    found: dict[tuple[str, str], Checked] = {}
+    for checkpoint in store.read(verbs.list_checkpoints(task_id)):
+        if checkpoint.status != VERIFIED:
+            continue
+        pack = msgspec.msgpack.decode(checkpoint.pack, type=EvidencePack)
+        verdicts = msgspec.msgpack.decode(checkpoint.verdicts, type=tuple[Verdict, ...])
+        item_id = checkpoint.item_id
+        for evidence, verdict in zip(pack.items, verdicts, strict=True):
+            if verdict.holds and newest.get(evidence.subject, item_id) != item_id:
+                found[item_id, evidence.subject] = claim_of(checkpoint, evidence, verdict), verdict
+    return list(found.values())
+
+
+async def _refuted(
+    verifier: EvidenceVerifier, where: WorkspaceRef, checked: Sequence[Checked]
+) -> tuple[Checked, ...]:
+    """Check claims again and return those that no longer hold."""
+    evidence = tuple(msgspec.msgpack.decode(claim.evidence, type=Evidence) for claim, _ in checked)
+    before = tuple(verdict for _, verdict in checked)
+    result = await verifier.verify(EvidencePack(evidence), where, before)
+    return tuple(
+        (claim, verdict)
+        for (claim, _), verdict in zip(checked, result.verdicts, strict=True)
+        if not verdict.holds and verdict.status is not VerdictStatus.UNAVAILABLE
     )
 
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from collections.abc import Iterator
+from typing import Final, NamedTuple, cast
 
 from holdfast.errors import InputError
 from holdfast.secret import known_secret_count, known_secrets
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 REDACTED: Final = "[redacted]"
 """What stands in place of a credential."""
@@ -122,7 +120,7 @@ def redact(text: str) -> str:
     Redacting twice changes nothing more.
 
     Args:
-        text: Any text that a person may read.
+        text: any text that a person may read.
     """
     text = _without_secrets(text)
     lowered = text.lower()
@@ -141,7 +139,7 @@ def redact_data(value: object) -> object:
     are no dict, list, tuple or str are returned as they are.
 
     Args:
-        value: What JSON could hold, nested up to 100 levels; what lies deeper is replaced.
+        value: what JSON could hold, nested up to 100 levels; what lies deeper is replaced.
     """
     return _redact_data(value, _MOST_LEVELS)
 
@@ -150,11 +148,11 @@ def add_pattern(regex: str | re.Pattern[str]) -> None:
     r"""Have `redact` replace what this pattern matches, in this process, from now on.
 
     Args:
-        regex: A pattern such as ``r"\bcorp-[0-9a-f]{32}\b"``. What a group called ``label``
+        regex: a pattern such as ``r"\bcorp-[0-9a-f]{32}\b"``. What a group called ``label``
             matches is kept.
 
     Raises:
-        InputError: It is no regular expression, or it matches the empty text.
+        InputError: it is no regular expression, or it matches the empty text.
     """
     try:
         compiled = re.compile(regex)
@@ -176,7 +174,7 @@ class RedactingFilter(logging.Filter):
         """Redact the record in place and let it pass.
 
         Args:
-            record: The record; `msg` and `args` stay apart if there was nothing to redact.
+            record: the record; `msg` and `args` stay apart if there was nothing to redact.
         """
         message = _message(record)
         redacted = redact(message)

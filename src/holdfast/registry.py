@@ -15,15 +15,13 @@ import inspect
 import sys
 import types
 import typing
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast, overload
+from typing import Any, Final, NamedTuple, TypeVar, cast, overload
 
 import msgspec
 
 from holdfast.errors import DecodingError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
 
 Fields = dict[str, Any]
 """The values of an object by attribute name."""
@@ -76,12 +74,12 @@ def register_type(
     annotations can be resolved at this moment.
 
     Args:
-        cls: The class. If another class was registered under its name, this one replaces it.
-        name: The name to store it under; 'module:qualname' if not given. A class that was moved
+        cls: the class. If another class was registered under its name, this one replaces it.
+        name: the name to store it under; 'module:qualname' if not given. A class that was moved
             or renamed keeps reading and writing its old data with ``name="old.module:Old"``.
 
     Raises:
-        UsageError: The class is of no kind that can be rebuilt from data.
+        UsageError: the class is of no kind that can be rebuilt from data.
     """
     if cls is None:
         return functools.partial(register_type, name=name)
@@ -103,7 +101,7 @@ def register_annotations(function: Callable[..., object]) -> None:
     passed over; so is a class that can't be rebuilt from data.
 
     Args:
-        function: A function, sync or async, a method, or an object with `__call__`.
+        function: a function, sync or async, a method, or an object with `__call__`.
     """
     target: object = function
     while isinstance(target, functools.partial):

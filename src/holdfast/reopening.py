@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from holdfast import codec
 from holdfast.entries import Draft, marker, place
-from holdfast.models import Entry, ItemRecord
+from holdfast.models import Entry, ItemRecord, Lease
 from holdfast.redaction import redact
 from holdfast.states import EntryKind, EntryStatus, ItemStatus, MarkerKind
 from holdfast.store import Store, verbs
@@ -36,20 +36,32 @@ _TAKEN_BACK = frozenset(
 )
 
 
-async def reopen(store: Store, task_id: str, item_ids: Iterable[str], reason: str) -> bool:
+async def reopen(
+    store: Store,
+    task_id: str,
+    item_ids: Iterable[str],
+    reason: str,
+    lease: Lease | None = None,
+) -> bool:
     """Reopen items whose evidence failed, and everything that depends on them.
 
     One transaction; a crash leaves all or nothing of it. Returns False when the items kept moving.
+    Several may find the same evidence failed at the same time: what one has reopened, the others
+    leave alone.
 
     Args:
         store: the database.
         task_id: of the task.
-        item_ids: the items whose own evidence failed.
+        item_ids: the items whose own evidence failed; those that have not succeeded are done
+            anyway.
         reason: for the timeline.
+        lease: under which it was found; once that was revoked, nothing is reopened.
     """
     roots = frozenset(item_ids)
     for tried in range(_TRIES):
-        reopenings = _decide(store, task_id, roots)
+        reopenings = _decide(store, task_id, roots, lease)
+        if not reopenings:
+            return True
         if await store.commit(
             verbs.reopen_items(task_id, reopenings, redact(reason), LIMIT, store.now())
         ):
@@ -58,22 +70,33 @@ async def reopen(store: Store, task_id: str, item_ids: Iterable[str], reason: st
     return False
 
 
-def _decide(store: Store, task_id: str, roots: frozenset[str]) -> list[Reopening]:
+def _decide(
+    store: Store, task_id: str, failed: frozenset[str], lease: Lease | None
+) -> list[Reopening]:
     items = {item.item_id: item for item in store.read(verbs.list_items(task_id))}
+    if lease is not None and not _holds(lease, items[lease.item_id]):
+        return []
+    roots = {name for name in failed if items[name].status is ItemStatus.SUCCEEDED}
+    if not roots:
+        return []
     direct = {name for name, after in store.read(verbs.list_edges(task_id)) if after in roots}
     below = store.read(verbs.dependents_of(task_id, sorted(roots)))
-    found = [*(items[name] for name in sorted(roots) if name in items), *below]
+    found = [*(items[name] for name in sorted(roots)), *below]
     now = store.now()
     return [
         Reopening(
             item,
             _redo_marker(item, now),
             root=item.item_id in roots,
-            must_run=item.item_id in roots | direct,
+            must_run=item.item_id in failed | direct,
         )
         for item in found
         if item.status in _TAKEN_BACK
     ]
+
+
+def _holds(lease: Lease, item: ItemRecord) -> bool:
+    return item.status is ItemStatus.RUNNING and item.lease_token == lease.token
 
 
 def _redo_marker(item: ItemRecord, now: float) -> Entry:

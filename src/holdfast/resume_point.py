@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
-from holdfast import codec, errors
+from holdfast import errors
 from holdfast.evidence import EvidencePack, PackVerdict, Verdict, WorkspaceRef
 from holdfast.models import Checkpoint, ItemRecord
 from holdfast.rechecks import Place, Recheck, recheck_claims
 from holdfast.states import CheckpointType
 from holdfast.store import Store, verbs
-from holdfast.store.payload import load_payload
-
-if TYPE_CHECKING:
-    from holdfast.verifiers import EvidenceVerifier
-
-VERIFIED = "verified"
+from holdfast.verifiers import EvidenceVerifier
 
 RECORDED = "recorded"
 """It claims nothing about the world, so nothing can refute it: recorded, not proven."""
@@ -69,13 +62,6 @@ def newest_number(store: Store, item: ItemRecord) -> int:
     """Return the number of an item's newest checkpoint; 0 when it has none."""
     newest = store.read(verbs.newest_checkpoints(item.task_id, item.item_id, _UNLIMITED, 1))
     return newest[0].number if newest else 0
-
-
-def state_of(store: Store, checkpoint: Checkpoint) -> object:
-    """Return the state a checkpoint holds; None for the one that a finished item ends with."""
-    if checkpoint.state == NO_STATE:
-        return None
-    return codec.decode(load_payload(store, checkpoint.task_id, checkpoint.state))
 
 
 async def find_resume_point(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from holdfast import errors, operations
 from holdfast.context import Context
@@ -13,19 +13,17 @@ from holdfast.forking import fork
 from holdfast.handlers import Handler, Handlers, Planner, TaskOptions
 from holdfast.liveness import LEASE
 from holdfast.models import Claimed, ItemPolicy, ItemRecord, RetryPolicy, Task
+from holdfast.operations import Resolution
 from holdfast.rechecks import Recheck, recheck_claims, workspace_of
 from holdfast.reopening import reopen
 from holdfast.states import TaskStatus
 from holdfast.store import Store, verbs
 from holdfast.store.payload import decode_payload
 from holdfast.submitting import Submitter, TaskHandle, block_on
+from holdfast.sweep import Retention
 from holdfast.sync_context import SyncContext
+from holdfast.verifiers import EvidenceVerifier
 from holdfast.worker import CONCURRENCY, Worker
-
-if TYPE_CHECKING:
-    from holdfast.operations import Resolution
-    from holdfast.sweep import Retention
-    from holdfast.verifiers import EvidenceVerifier
 
 P = ParamSpec("P")
 T = TypeVar("T")

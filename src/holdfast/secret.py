@@ -15,12 +15,10 @@ from __future__ import annotations
 import hmac
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, cast
+from collections.abc import Iterator
+from typing import Any, Final, Generic, Never, Self, TypeVar, cast
 
 from holdfast.errors import InputError, SecretUnavailableError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 KEY_VARIABLE: Final = "HOLDFAST_SECRET_KEY"
 """The environment variable that holds the digest key: at least 32 random characters."""
@@ -43,10 +41,10 @@ class Secret(Generic[_T_co]):
     the same key. The value stays in memory until the process ends.
 
     Args:
-        value: The text or the bytes to protect.
+        value: the text or the bytes to protect.
 
     Raises:
-        InputError: The value is neither `str` nor `bytes`.
+        InputError: the value is neither `str` nor `bytes`.
     """
 
     __slots__ = ("_stored_digest", "_value")
@@ -70,10 +68,10 @@ class Secret(Generic[_T_co]):
         """Return the secret that stored data names, without knowing its value yet.
 
         Args:
-            digest: What `digest` was when the data was stored; 32 bytes.
+            digest: what `digest` was when the data was stored; 32 bytes.
 
         Raises:
-            ValueError: The digest isn't 32 bytes long.
+            ValueError: the digest isn't 32 bytes long.
         """
         if len(digest) != DIGEST_SIZE:
             raise ValueError(f"a secret's digest has {DIGEST_SIZE} bytes, not {len(digest)}")
@@ -85,7 +83,7 @@ class Secret(Generic[_T_co]):
         """Return the value itself; keep it out of results, messages and files.
 
         Raises:
-            SecretUnavailableError: The secret comes from stored data, and this process was never
+            SecretUnavailableError: the secret comes from stored data, and this process was never
                 given its value.
         """
         value = self._known_value()
@@ -104,7 +102,7 @@ class Secret(Generic[_T_co]):
         """What stands for this secret in stored data: HMAC-SHA256, 32 bytes.
 
         Raises:
-            UsageError: No key is known yet, or the keys of several open stores are.
+            UsageError: no key is known yet, or the keys of several open stores are.
         """
         if self._stored_digest is not None:
             return self._stored_digest
@@ -155,10 +153,10 @@ def use_key(key: bytes) -> None:
     that are made; secrets stored under this key are found nonetheless.
 
     Args:
-        key: Random, at least 32 bytes, kept apart from the database.
+        key: random, at least 32 bytes, kept apart from the database.
 
     Raises:
-        InputError: The key is shorter than 32 bytes.
+        InputError: the key is shorter than 32 bytes.
     """
     if len(key) < _SMALLEST_KEY:
         raise InputError(f"A secret key needs at least {_SMALLEST_KEY} bytes, not {len(key)}.")
@@ -171,7 +169,7 @@ def release_key(key: bytes) -> None:
     Secrets that were stored under the key stay revealable in this process.
 
     Args:
-        key: The key that was given to `use_key`.
+        key: the key that was given to `use_key`.
     """
     _vault.release(key)
 

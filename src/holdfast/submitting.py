@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from collections.abc import Coroutine
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import msgspec
 
 from holdfast import codec, errors
 from holdfast.driver import Driver
 from holdfast.handlers import Handler, TaskOptions
+from holdfast.models import Task
+from holdfast.states import TaskStatus
 from holdfast.store import Pending, verbs
 from holdfast.store.committer import running_loop
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from holdfast.models import Task
-    from holdfast.states import TaskStatus
-    from holdfast.store.verbs import Submitted
+from holdfast.store.verbs import Submitted
 
 P = ParamSpec("P")
 T = TypeVar("T")

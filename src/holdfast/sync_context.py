@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
-from holdfast.context import Context, scoped
+from holdfast.branches import scoped
+from holdfast.context import Context
 from holdfast.evidence import Evidence, EvidencePack
 from holdfast.handlers import Handler
 from holdfast.llm_cache import Reuse

@@ -203,7 +203,7 @@ class ToolLedger:
             return await self._start(call) if doubtful is None else self._give(doubtful, doubtful)
         if call.effect is not Effect.READ:
             await self._journal.flush()
-            self._journal.check_lease()  # others may have made this call already
+            await self._journal.check_lease()  # others may have made this call already
         started = time.perf_counter_ns()
         try:
             with _making(call) as current:
@@ -258,9 +258,9 @@ class ToolLedger:
         return await self._doubts.await_person(Recorded(entry, None), text)
 
     async def _start(self, call: Call) -> object:
-        self._journal.check_lease()
+        await self._journal.check_lease()
         intent = await self._journal.record(self._intent(call, EntryStatus.STARTED))
-        self._journal.check_lease()
+        await self._journal.check_lease()
         started, making = time.perf_counter_ns(), _making(call)
         try:
             with making:

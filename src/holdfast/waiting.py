@@ -10,11 +10,12 @@ import msgspec
 from holdfast import codec, errors
 from holdfast.attempt import Attempt
 from holdfast.branches import ChildNeed, SignalNeed, TimerNeed, current_scope
+from holdfast.endings import child_error
 from holdfast.entries import Draft, Recorded, check_key_reuse, identity_of
 from holdfast.failures import decode_failure, encode_failure, tag
 from holdfast.handlers import Handler, TaskOptions, new_task
 from holdfast.models import Task
-from holdfast.states import FINAL_TASK, EntryKind, EntryStatus, TaskStatus
+from holdfast.states import FINAL_TASK, EntryKind, EntryStatus
 from holdfast.store import verbs
 from holdfast.store.payload import Payload, decode_payload, encode_payload
 
@@ -169,7 +170,7 @@ class Waiting:
         ended = child()
         draft = self._draft(EntryKind.CHILD, ended.name, identity)
         draft.ref = seq
-        error = child_error(ended)
+        error = child_error(self._store, ended)
         if error is not None:
             draft.status, draft.outcome = EntryStatus.FAILED, encode_failure(error)
             await self._journal.record(draft)
@@ -196,14 +197,3 @@ class Waiting:
         return Draft(
             kind, name, identity, EntryStatus.DONE, scope=current_scope.get(), outcome=outcome
         )
-
-
-def child_error(task: Task) -> errors.TaskError | None:
-    """Return the error of a child that ended without success."""
-    if task.status is TaskStatus.FAILED:
-        message = f"Child task {task.task_id} ({task.name}) failed: {task.error}"
-        return errors.TaskFailedError(message, task_id=task.task_id)
-    if task.status is TaskStatus.CANCELED:
-        message = f"Child task {task.task_id} ({task.name}) was canceled."
-        return errors.TaskCanceledError(message, task_id=task.task_id)
-    return None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from holdfast import errors
 from holdfast.execution import Execution
 from holdfast.final_check import FinalChecks
+from holdfast.handlers import Handlers
 from holdfast.liveness import LEASE, Heartbeat
 from holdfast.loops import Loop
 from holdfast.models import Claimed, Lease
@@ -16,11 +17,6 @@ from holdfast.store import Store, verbs
 from holdfast.store.verbs import ClaimFilter
 from holdfast.sweep import RecoverySweep, Retention
 from holdfast.verifiers import EvidenceVerifier
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from holdfast.handlers import Handlers
 
 WATCH = 0.03
 """Seconds between looks at whether another process committed anything."""
@@ -168,8 +164,13 @@ class Worker:
         if self._heartbeat is None:
             await self._register()
         heartbeat = self._heartbeat
+        if heartbeat is not None:
+            await self._claim(heartbeat)
+            await self._checks.start(heartbeat.worker_id)
+
+    async def _claim(self, heartbeat: Heartbeat) -> None:
         free = self._concurrency - len(self._running)
-        if heartbeat is None or free <= 0 or self._alone:
+        if free <= 0 or self._alone:
             return
         wanted = ClaimFilter(
             self._handlers.names, self._queues, self._root_id, idle=not self._running
@@ -182,13 +183,14 @@ class Worker:
             return  # taken for dead: the heartbeat notices, and the next call starts anew
         for each in claimed if isinstance(claimed, list) else ():
             self.execute(each)
-        await self._checks.start(heartbeat.worker_id)
 
     def execute(self, claimed: Claimed) -> asyncio.Task[None]:
         """Start executing a claimed item."""
         heartbeat = self._heartbeat
         assert heartbeat is not None  # noqa: S101  claims are made under one
-        execution = Execution(self._store, claimed, self._handlers, self._verifier, heartbeat.check)
+        execution = Execution(
+            self._store, claimed, self._handlers, self._verifier, heartbeat.confirm
+        )
         self._alone = self._alone or claimed.item.alone
         running = asyncio.ensure_future(execution.run())
         self._running[running] = execution

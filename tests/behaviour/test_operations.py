@@ -175,3 +175,41 @@ def test_evidence_that_fails_after_a_person_said_done_is_not_asked_for_ever(runn
         handle.run()
     item = runner.store.read(verbs.get_item(handle.task_id, "main"))
     assert item.status == "quarantined"
+
+
+def test_each_line_of_what_is_needed_tells_its_own_entry(runner):
+    @runner.task
+    async def job(ctx: Context) -> None:
+        await ctx.gather(
+            ctx.options(name="first").tool(send), ctx.options(name="second").tool(send)
+        )
+
+    error = blocked(runner, job)
+    for need, entry, name in zip(error.needs, error.entries, ["first", "second"], strict=True):
+        assert need.startswith(f"holdfast resolve {entry}: {name} ")
+        assert need.count("holdfast resolve") == need.count("cut off") == 1
+    for entry in error.entries:
+        runner.resolve(entry, "done", None)
+    runner.run(job)
+
+
+def test_the_error_of_a_failed_task_names_its_item_and_what_that_raised(runner):
+    @runner.task(retry=ONCE)
+    async def job(ctx: Context) -> None:
+        raise LookupError("no such thing: at all")
+
+    @runner.task(retry=ONCE)
+    async def parent(ctx: Context) -> tuple[str, str]:
+        try:
+            await ctx.child(job)
+        except errors.TaskFailedError as error:
+            return error.item_id, error.error_type
+
+    with pytest.raises(errors.TaskFailedError) as caught:
+        runner.run(job)
+    assert (caught.value.item_id, caught.value.error_type) == ("main", "LookupError")
+    assert tuple(runner.run(parent)) == ("main", "LookupError")
+    runner.planner(job)(lambda task: "no plan")
+    with pytest.raises(errors.TaskFailedError) as caught:
+        runner.options(key="planned").run(job)
+    assert (caught.value.item_id, caught.value.error_type) == ("plan", "PlanError")

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from holdfast import Context, Evidence, RetryPolicy, TaskRunner, WorkItem, errors, tool
+from holdfast.models import Lease
+from holdfast.reopening import reopen
 from holdfast.store import verbs
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -345,3 +347,96 @@ def test_a_dependent_that_restores_starts_over_when_its_input_is_made_anew(runne
     (work / "x").unlink()
     assert runner.resume(handle.task_id) == ["text 1", "text 1"]
     assert started == [[], []]
+
+
+def test_many_dependents_that_find_it_at_once_reopen_an_item_once(runner, work):
+    lost: list[str] = []
+
+    @runner.task(require_evidence=True)
+    async def write(ctx: Context) -> None:
+        (work / "x").write_text("x")
+        await ctx.checkpoint(evidence=Evidence.file("x"))
+
+    @runner.task
+    async def lose(ctx: Context) -> None:
+        if not lost:
+            lost.append("x")
+            (work / "x").unlink()
+
+    @runner.task
+    async def use(ctx: Context, number: int) -> None: ...
+
+    @runner.task
+    async def whole(ctx: Context) -> str:
+        return "done"
+
+    @runner.planner(whole)
+    def plan(task) -> list[WorkItem]:
+        users = [WorkItem(f"use{n}", use, {"number": n}, after=("write", "lose")) for n in range(6)]
+        return [WorkItem("write", write), WorkItem("lose", lose, after=("write",)), *users]
+
+    handle = runner.submit(whole)
+    assert runner.run_with_recovery(handle.task_id) == "done"
+    assert events(runner, handle.task_id, "item_reopened").count("write") == 1
+    assert runner.store.read(verbs.get_item(handle.task_id, "write")).generation == 1
+
+
+@pytest.mark.parametrize("left", [None, "one"])
+def test_what_two_items_made_of_one_file_is_made_again_from_where_it_still_holds(
+    runner, work, left
+):
+    did: list[str] = []
+
+    @runner.task
+    async def write(ctx: Context) -> None:
+        await ctx.step(lambda: did.append("write") or (work / "x").write_text("one"))
+        await ctx.checkpoint(evidence=Evidence.file("x"))
+
+    def add() -> None:
+        did.append("edit")
+        assert (work / "x").read_text() == "one"
+        (work / "x").write_text("one two")
+
+    @runner.task
+    async def edit(ctx: Context) -> None:
+        await ctx.step(add)
+        await ctx.checkpoint(evidence=Evidence.file("x"))
+
+    @runner.task
+    async def whole(ctx: Context) -> str:
+        return (work / "x").read_text()
+
+    runner.planner(whole)(
+        lambda task: [WorkItem("write", write), WorkItem("edit", edit, after=["write"])]
+    )
+    task_id = runner.submit(whole).task_id
+    assert runner.run_with_recovery(task_id) == "one two"
+    did.clear()
+    (work / "x").unlink()
+    if left is not None:
+        (work / "x").write_text(left)
+    assert runner.resume(task_id) == "one two"
+    assert did == (["write", "edit"] if left is None else ["edit"])
+
+
+def test_an_item_that_was_reopened_is_marked_to_be_done_again_once(runner, work, chain):
+    task_id = chain.handle.task_id
+    (work / "x").unlink()
+    runner.resume(task_id)
+    journal = runner.store.read(verbs.read_journal(task_id, "write"))
+    assert [entry.name for entry in journal if entry.kind == "marker"] == ["redo"]
+
+
+def test_what_was_reopened_is_not_reopened_again_before_it_is_done(runner, chain):
+    task_id = chain.handle.task_id
+    for _ in range(3):
+        assert asyncio.run(reopen(runner.store, task_id, ["write"], "drifted"))
+    assert runner.store.read(verbs.get_item(task_id, "write")).generation == 1
+    assert runner.resume(task_id) == "whole"
+
+
+def test_who_has_lost_its_lease_reopens_nothing(runner, chain):
+    task_id = chain.handle.task_id
+    stale = Lease(task_id, "use", 1, "somebody")
+    assert asyncio.run(reopen(runner.store, task_id, ["write"], "drifted", stale))
+    assert runner.store.read(verbs.get_item(task_id, "write")).status == "succeeded"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from holdfast import TaskRunner, errors, tool
+from holdfast import TaskRunner, errors, operations, tool
 from holdfast.models import RetryPolicy
 from holdfast.store import verbs
 
@@ -83,8 +83,6 @@ def test_a_signal_arrives_whenever_it_is_sent(runner, when):
     handle = runner.submit(waits)
 
     async def send(task_id):
-        from holdfast import operations
-
         if when == "parked":
             await until(lambda: item(runner, task_id).status == "waiting")
         else:
@@ -107,8 +105,6 @@ def test_two_branches_that_wait_for_one_name_take_a_signal_each(runner):
     runner.signal(handle.task_id, "go", 1)
 
     async def second(task_id):
-        from holdfast import operations
-
         await until(lambda: item(runner, task_id).status == "waiting")
         await operations.send_signal(runner.store, task_id, "go", 2)
 
@@ -144,8 +140,6 @@ def test_each_signal_keeps_its_own_time_when_the_handler_starts_over(runner):
     runner.signal(handle.task_id, "go", 1)
 
     async def second(task_id):
-        from holdfast import operations
-
         await until(lambda: times)
         await asyncio.sleep(0.1)
         await operations.send_signal(runner.store, task_id, "go", 2)
@@ -268,8 +262,6 @@ def test_canceling_the_parent_cancels_the_child(runner):
     handle = runner.submit(whole)
 
     async def cancel(task_id):
-        from holdfast import operations
-
         await until(lambda: runner.store.read(verbs.list_children(task_id)))
         await asyncio.sleep(0.2)
         await operations.cancel(runner.store, task_id)
@@ -365,3 +357,42 @@ def test_a_failing_sync_branch_stops_its_siblings(runner):
     with pytest.raises(errors.TaskFailedError, match="no"):
         runner.run(whole)
     assert after == ["CancelledError", 1]
+
+
+def test_a_call_in_doubt_beside_another_wait_is_shown_and_wakes_its_item_when_it_is_resolved(
+    runner,
+):
+    went_on = []
+
+    @tool(effect="once")
+    async def send() -> str:
+        raise ConnectionError("reset")
+
+    @tool(effect="once")
+    async def post() -> str:
+        raise TimeoutError("no answer")
+
+    @runner.task
+    async def job(ctx) -> list[str]:
+        async def calls() -> str:
+            sent = await ctx.tool(send)
+            went_on.append(await ctx.tool(post))
+            return sent
+
+        return await ctx.gather(calls(), ctx.signal("go"))
+
+    async def resolve(task_id, name, value):
+        await until(lambda: item(runner, task_id).status == "waiting")
+        await until(lambda: name in "".join(operations.needs_of(runner.store, task_id)))
+        (need,) = operations.needs_of(runner.store, task_id)
+        assert need.count("holdfast resolve") == 1
+        await operations.resolve(runner.store, need.split()[2].rstrip(":"), "done", value)
+
+    async def people(task_id):
+        await resolve(task_id, "send", "sent")
+        await resolve(task_id, "post", "posted")
+        await until(lambda: went_on)  # though the signal hasn't come
+        await operations.send_signal(runner.store, task_id, "go", "gone")
+
+    assert drive(runner, runner.submit(job), people) == ["sent", "gone"]
+    assert set(went_on) == {"posted"}

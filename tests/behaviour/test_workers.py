@@ -231,7 +231,9 @@ def test_a_loop_reports_a_failure_once_and_goes_on(caplog):
     async def main() -> int:
         loop = Failing()
         loop.start()
-        await asyncio.sleep(0.45)
+        async with asyncio.timeout(10):
+            while loop.ticks <= 3:
+                await asyncio.sleep(0.01)
         await loop.stop()
         await loop.stop()
         return loop.ticks
@@ -271,3 +273,69 @@ def test_a_claim_that_a_stop_cut_off_is_handed_back_and_is_no_crash(runner):
 
     item = runner.store.read(verbs.get_item(asyncio.run(main()), "main"))
     assert (item.status, item.crashes, item.attempts, item.alone) == ("ready", 0, 0, False)
+
+
+def test_a_handler_told_to_stop_before_it_began_is_not_called(runner):
+    called = []
+
+    @runner.task
+    async def job(ctx: Context) -> None:
+        called.append(1)
+
+    handle = runner.submit(job)
+
+    async def main() -> None:
+        worker = runner.new_worker()
+        await worker.start(claiming=False)
+        wanted = verbs.ClaimFilter(runner.handlers.names, ("default",))
+        now = runner.store.now()
+        (claimed,) = await runner.store.commit(
+            verbs.claim_work_items(worker.worker_id or "", wanted, 1, now)
+        )
+        worker.execute(claimed)
+        await worker.stop()
+
+    asyncio.run(main())
+    assert called == []
+    item = runner.store.read(verbs.get_item(handle.task_id, "main"))
+    assert (item.status, item.attempts) == ("ready", 0)
+
+
+def test_a_worker_without_a_free_slot_still_makes_last_checks(new_runner):
+    first = new_runner()
+
+    @first.task(name="job")
+    async def job(ctx: Context) -> str:
+        return "done"
+
+    handle = first.submit(job)
+    asyncio.run(first.execute_work_item_with_checkpoint(handle.task_id, "main"))
+    assert handle.status == "running"  # its last check is nobody's now
+
+    second = new_runner()
+    checked = asyncio.Event()
+
+    @second.task(name="long")
+    async def long(ctx: Context) -> None:
+        await checked.wait()
+
+    async def main() -> None:
+        worker = second.new_worker(concurrency=1)
+        await worker.start(claiming=False)
+        claimed = await second.store.commit(
+            verbs.claim_by_name(
+                worker.worker_id or "",
+                (await second.asubmit(long)).task_id,
+                "main",
+                second.store.now(),
+            )
+        )
+        worker.execute(claimed)
+        await worker.fill()
+        async with asyncio.timeout(5):
+            while second.store.read(verbs.get_task(handle.task_id)).status != "succeeded":
+                await asyncio.sleep(0.01)
+        checked.set()
+        await worker.stop(grace=5)
+
+    asyncio.run(main())

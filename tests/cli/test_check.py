@@ -37,6 +37,21 @@ def test_verify_exits_with_1_when_the_journal_was_altered(cli, reported, place):
     assert "broken" in cli("verify", reported).out
 
 
+def test_verify_exits_with_1_when_a_large_payload_was_damaged(cli, place):
+    large = "".join(str(n) for n in range(20_000))
+    answer = cli("run", "app:runner", "report", "--arg", f'topic="{large}"', "--json")
+    task_id = answer.document["task_id"]
+    assert cli("verify", task_id).code == 0
+    database = apsw.Connection(str(place / "own.db"))
+    database.execute("UPDATE blobs SET data = CAST(substr(data, 2) AS BLOB)")
+    database.close()
+    answer = cli("verify", task_id, "--json")
+    assert answer.code == 1
+    assert answer.document["broken_chains"] == []
+    assert f"{task_id}:main:1" in str(answer.document["damaged_payloads"])
+    assert "is missing or damaged" in cli("verify", task_id).out
+
+
 def test_verify_says_when_nothing_is_proven(cli):
     task_id = cli("run", "app:runner", "part", "--arg", "n=1", "--json").document["task_id"]
     answer = cli("verify", task_id)

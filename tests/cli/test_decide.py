@@ -93,6 +93,7 @@ def test_a_signal_reaches_the_task_that_waits_for_it(cli):
     task_id = cli("submit", "app:runner", "waiting").out.strip()
     assert cli("signal", task_id, "go", "--payload", '{"n": 1}').code == 0
     assert cli("resume", "app:runner", task_id, "--json").document["result"] == {"n": 1}
+    assert "has ended as succeeded" in cli("signal", task_id, "go").out
     assert cli("signal", task_id, "go", "--payload", "{").code == 2
     assert cli("signal", "missing", "go").code == 3
 

@@ -82,6 +82,20 @@ def test_show_tells_what_was_executed_recorded_and_verified(cli):
     assert times == sorted(times)
 
 
+def test_show_counts_what_any_attempt_executed_and_says_what_was_settled(cli, real, place):
+    (place / "kill").touch()
+    real("run", "app:runner", "report", "--arg", 'topic="a"')
+    assert cli("run", "app:runner", "report", "--arg", 'topic="a"').code == 6
+    (task,) = cli("tasks", "--json").document
+    assert cli("resolve", f"{task['task_id']}:main:3", "--done", '"sent"').code == 0
+    assert cli("resume", "app:runner", task["task_id"]).code == 0
+
+    shown = cli("show", task["task_id"], "--json").document
+    (item,) = shown["items"]
+    assert (item["calls"], item["executed"], item["replayed"]) == (2, 2, 2)
+    assert shown["calls"][-1]["meaning"] == "was in doubt, settled: it happened"
+
+
 def test_show_journal_prints_what_calls_were_given_and_gave(cli):
     task_id = cli("run", "app:runner", "report", "--arg", 'topic="a"', "--json").document["task_id"]
     text = cli("show", task_id, "--journal").out

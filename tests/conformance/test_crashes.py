@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast.models import MAIN
 from holdfast.states import ItemStatus
 from holdfast.store import verbs
+from holdfast.store.payload import encode_payload
+from holdfast.store.verbs.items import PATIENCE
 
 
 def _crash(world, worker, seen=None):
@@ -95,6 +98,7 @@ def test_items_that_shared_a_crashed_process_are_not_blamed_but_run_alone(world)
     assert {name for name, item in found.items() if item.alone} == {"a", "b"}
 
     busy = world.worker()
+    world.now += PATIENCE
     assert world.claim(busy, idle=False) == []
     (suspect,) = world.claim(busy)
     assert suspect.item.alone
@@ -146,3 +150,23 @@ def test_what_a_worker_gave_back_before_it_died_stays_as_it_is(world, keep):
     before = world.contents()
     assert _crash(world, lease.owner) == {}
     assert world.contents() == before
+
+
+@pytest.mark.parametrize("rooted", [False, True])
+def test_busy_workers_pass_a_suspect_by_until_no_idle_one_has_taken_it_in_time(world, rooted):
+    task = world.task({"a": (), "b": ()})
+    worker = world.worker()
+    world.claim(worker)
+    _crash(world, worker)  # both are to be run alone now
+    world.now += 0.001
+    plain = verbs.NewTask(
+        "plain", "work", encode_payload({}), (world.item(MAIN),), root_id=task if rooted else None
+    )
+    world.do(verbs.create_task(plain, world.now))
+    busy, root = world.worker(), {"root_id": task} if rooted else {}
+    (passed,) = world.claim(busy, idle=False, **root)
+    assert passed.lease.task_id == "plain"
+    world.fail(passed.lease, retry_at=world.now)
+    world.now += PATIENCE
+    assert world.claim(busy, idle=False, **root) == []  # soon it is idle
+    assert world.claim(busy, **root)[0].item.alone

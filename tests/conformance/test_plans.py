@@ -6,7 +6,7 @@ import pytest
 
 from holdfast import errors
 from holdfast.models import MAIN, PLAN
-from holdfast.states import ItemStatus
+from holdfast.states import EntryKind, ItemStatus
 from holdfast.store import verbs
 from holdfast.store.payload import encode_payload
 from holdfast.store.verbs import NewTask, Parked
@@ -79,8 +79,6 @@ def test_a_task_is_known_by_name_and_key(world):
     again = world.do(verbs.create_task(new("t2"), world.now), world.other())
     assert (first.created, again.created) == (True, False)
     assert again.task.task_id == "t1"
-    assert world.read(verbs.find_task_by_key("work", "k")).task_id == "t1"
-    assert world.read(verbs.find_task_by_key("work", "other")) is None
 
 
 def test_a_task_that_is_not_there_is_an_error(world):
@@ -213,7 +211,30 @@ def test_a_canceled_task_stays_canceled(world):
     world.do(verbs.cancel_task(task, "why", world.now))
     with pytest.raises(errors.UsageError):
         world.do(verbs.retry_task(task, world.now))
-    assert world.do(verbs.reopen_finished(task, world.now)) is False
+    world.do(verbs.reopen_items(task, [], "drifted", 2, world.now))
+    assert world.task_status(task) == "canceled"
+
+
+def test_a_task_that_failed_while_it_was_told_to_stop_can_be_retried(world):
+    task = world.task()
+    lease = world.claim_one().lease
+    world.do(verbs.cancel_task(task, "why", world.now))
+    world.fail(lease)
+    assert world.task_status(task) == "failed"
+    world.do(verbs.retry_task(task, world.now))
+    assert not world.claim_one().item.cancel
+
+
+def test_a_child_that_a_canceled_parent_still_submits_is_canceled_with_it(world):
+    task = world.task()
+    lease = world.claim_one().lease
+    world.do(verbs.cancel_task(task, "why", world.now))
+    new = NewTask(
+        "child", "work", encode_payload({}), (world.item(MAIN),), parent_id=task, parent_item=MAIN
+    )
+    append = world.append(lease, {"kind": EntryKind.CHILD, "status": "started"})
+    world.do(verbs.append_child(lease, append, new, world.now))
+    assert world.task_status("child") == "canceled"
 
 
 def test_a_retry_runs_what_failed_and_what_was_skipped_and_nothing_else(world):

@@ -126,10 +126,6 @@ def test_a_reservation_given_up_goes_to_the_next(world):
     assert _look_up(world, "b") == CacheMiss(mine=False, holder="a")
     world.do(verbs.give_up("ns", KEY, "a"))
     assert _look_up(world, "b") == CacheMiss(mine=True)
-    world.do(verbs.give_up_old("ns", KEY, world.now))
-    assert _look_up(world, "c") == CacheMiss(mine=False, holder="b")
-    world.do(verbs.give_up_old("ns", KEY, world.now + 1))
-    assert _look_up(world, "c") == CacheMiss(mine=True)
 
 
 def test_an_expired_output_is_generated_anew_and_a_late_one_is_not_kept(world):

@@ -262,7 +262,9 @@ def a_zombie_handler():
         zombie.resume()
         result, refused = zombie.result()
     assert result == "done"
-    assert refused == dict.fromkeys(CALLS, "LeaseLostError"), refused
+    # Refused by its lease, or because the attempt was stopped when that was found lost.
+    assert refused.keys() == set(CALLS), refused
+    assert set(refused.values()) <= {"LeaseLostError", "CancelledError"}, refused
     world = World(Path.cwd())
     assert len(world.lines(OUTBOX)) == sent == 1
     assert {line["pid"] for line in world.lines("late")} == set(), world.lines("late")

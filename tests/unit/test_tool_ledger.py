@@ -7,6 +7,7 @@ import datetime as dt
 import decimal
 import functools
 import sys
+import threading
 import time
 from dataclasses import dataclass
 
@@ -270,9 +271,12 @@ def test_a_cancellation_inside_a_once_call_is_in_doubt(attempt):
         await asyncio.sleep(10)
 
     async def body(ledger):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.02):
-                await ledger.execute_or_replay(slow)
+        call = asyncio.ensure_future(ledger.execute_or_replay(slow))
+        while not calls:
+            await asyncio.sleep(0.005)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
         with pytest.raises(errors.InDoubtError):  # what is left in doubt is not passed over
             await ledger.settle_left()
 
@@ -328,17 +332,21 @@ def test_a_tools_own_timeout_error_is_not_its_time_limit(attempt):
 
 def test_a_canceled_sync_tool_that_finishes_is_recorded(attempt):
     calls = []
+    started = threading.Event()
 
     @tool(effect="once")
     def slow() -> str:
         calls.append(1)
+        started.set()
         time.sleep(0.1)
         return "sent"
 
     async def body(ledger):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.02):
-                await ledger.execute_or_replay(slow)
+        call = asyncio.ensure_future(ledger.execute_or_replay(slow))
+        assert await asyncio.to_thread(started.wait, 10)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
 
     attempt(body)
     assert attempt(lambda ledger: ledger.execute_or_replay(slow)) == "sent"

@@ -11,6 +11,7 @@ from holdfast.cli.plain import clean, one_line
 from holdfast.cli.session import Session, command
 from holdfast.forking import fork
 from holdfast.operations import Resolution, find_task
+from holdfast.states import FINAL_TASK
 from holdfast.store import Store, verbs
 from holdfast.verifiers import EvidenceVerifier
 
@@ -148,8 +149,12 @@ def signal_command(session: Session, task: str, name: str, payload: str | None) 
     with session.store() as store:
         task_id = find_task(store, task).task_id
         session.run(operations.send_signal(store, task_id, name, value))
-    document = {"task_id": task_id, "signal": name}
-    session.output.answer(document, [clean(f"Signal {name} is in the mailbox of task {task_id}.")])
+        status = store.read(verbs.get_task(task_id)).status
+    lines = [clean(f"Signal {name} is in the mailbox of task {task_id}.")]
+    if status in FINAL_TASK:
+        lines.append(f"The task has ended as {status}: nobody takes it as things stand.")
+    document = {"task_id": task_id, "signal": name, "status": status}
+    session.output.answer(document, lines)
 
 
 def _standing(store: Store, task_id: str) -> tuple[str, list[str]]:

@@ -39,7 +39,7 @@ SECTIONS: dict[str, dict[str, Lazy]] = {
         "signal": Lazy("deciding", "Send a signal to a task."),
     },
     "Check and clean": {
-        "verify": Lazy("verify", "Check a task's evidence and hash chains again."),
+        "verify": Lazy("verify", "Check a task's evidence, hash chains and stored payloads again."),
         "doctor": Lazy("doctor", "Examine the database, its workers, and what is blocked."),
         "sweep": Lazy("upkeep", "Look once for dead workers and take back what they held."),
         "prune": Lazy("upkeep", "Remove ended tasks and what else nobody needs any more."),

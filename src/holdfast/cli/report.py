@@ -14,7 +14,7 @@ from holdfast.cli.tasks import summary
 from holdfast.evidence import EvidencePack, Verdict
 from holdfast.models import Checkpoint, Entry, Event, ItemRecord, Task
 from holdfast.operations import needs_of
-from holdfast.states import EntryKind, EntryStatus, ItemStatus
+from holdfast.states import EntryKind, EntryStatus, ItemStatus, MarkerKind
 from holdfast.store import Store, verbs
 from holdfast.usage import Usage
 
@@ -102,6 +102,7 @@ def _item(
     payloads: bool,
 ) -> Document:
     costs = [call["cost"] for call in calls if call["cost"] is not None]
+    made = [call for call in calls if call["kind"] not in _NO_CALL]
     own = surroundings.checkpoints[item.item_id]
     last = surroundings.ended.get(item.item_id, {})
     document: Document = {
@@ -118,8 +119,8 @@ def _item(
         "waits_for": None if item.wait is None else _json(item.wait),
         "wake_at": item.wake_at,
         "error": item.error,
-        "calls": len(calls),
-        "executed": last.get("executed"),
+        "calls": len(made),
+        "executed": sum(call["executed"] for call in made),
         "replayed": last.get("replayed"),
         "entries": item.seq,
         "pruned_until": item.pruned_seq,
@@ -163,19 +164,21 @@ def _calls(
     for entry in entries:
         if entry.ref is not None and entry.kind is not EntryKind.MARKER:
             outcomes[entry.ref] = entry
+    doubted = {entry.ref or entry.seq for entry in entries if entry.status is EntryStatus.DOUBT}
     calls: list[Document] = []
     for entry in entries:
         if outcomes.get(entry.ref or 0) is not None and entry.ref in present:
             continue  # shown with the intent that it settles
         outcome = outcomes.get(entry.seq, entry)
-        calls.append(_call(task_id, item_id, entry, outcome))
+        settled = outcome.status is not EntryStatus.DOUBT and entry.seq in doubted
+        calls.append(_call(task_id, item_id, entry, outcome, settled=settled))
         if payloads:
             calls[-1]["request"] = load_value(store, task_id, entry.request)
             calls[-1]["outcome"] = outcome_of(store, task_id, outcome)
     return calls
 
 
-def _call(task_id: str, item_id: str, entry: Entry, outcome: Entry) -> Document:
+def _call(task_id: str, item_id: str, entry: Entry, outcome: Entry, *, settled: bool) -> Document:
     usage = _usage(outcome.usage)
     return {
         "entry": f"{task_id}:{item_id}:{entry.seq}",
@@ -187,7 +190,8 @@ def _call(task_id: str, item_id: str, entry: Entry, outcome: Entry) -> Document:
         "scope": entry.scope,
         "effect": entry.effect,
         "status": outcome.status,
-        "meaning": meaning(entry, outcome),
+        "meaning": meaning(entry, outcome, settled=settled),
+        "executed": _was_executed(entry, outcome),
         "keyed": entry.keyed or outcome.keyed,
         "attempt": entry.attempt,
         "settled_in_attempt": outcome.attempt,
@@ -214,13 +218,33 @@ _MEANINGS: Mapping[EntryStatus, str] = {
     EntryStatus.DOUBT: "in doubt",
     EntryStatus.RELEASED: "did not happen; may be called again",
 }
+_SETTLED: Mapping[EntryStatus, str] = {
+    EntryStatus.STARTED: "was in doubt, started again",
+    EntryStatus.DONE: "was in doubt, settled: it happened",
+    EntryStatus.FAILED: "was in doubt, settled: a failure",
+    EntryStatus.RELEASED: "was in doubt, settled: it did not happen; may be called again",
+}
+_MARKED: Mapping[MarkerKind, str] = {
+    MarkerKind.RETRY: "the failure that ended the attempt no longer answers",
+    MarkerKind.REDO: "earlier reads and naturally idempotent calls no longer answer",
+    MarkerKind.REGENERATE: "as redo, and earlier LLM outputs no longer answer either",
+}
 _CALLED = frozenset({EntryKind.LLM, EntryKind.TOOL, EntryKind.STEP})
+_NO_CALL = frozenset({EntryKind.CHECKPOINT, EntryKind.MARKER})
 
 
-def meaning(entry: Entry, outcome: Entry) -> str:
-    """Return in words what is known about a call."""
+def _was_executed(entry: Entry, outcome: Entry) -> bool:
+    """Return whether the call left the journal: it was made, or may have been."""
+    released = outcome.status is EntryStatus.RELEASED
+    return entry.kind in _CALLED and not released and not _usage(outcome.usage).reused
+
+
+def meaning(entry: Entry, outcome: Entry, *, settled: bool = False) -> str:
+    """Return in words what is known about a call; `settled` if it was in doubt."""
+    if settled:
+        return _SETTLED[outcome.status]
     if entry.kind is EntryKind.MARKER:
-        return "earlier entries no longer answer"
+        return _MARKED[MarkerKind(entry.name)]
     if outcome.status is EntryStatus.DONE and entry.kind not in _CALLED:
         return "recorded"
     if outcome.status is EntryStatus.DONE and _usage(outcome.usage).reused:

@@ -42,7 +42,9 @@ def show_command(
     """Show all about one task: items, journal, evidence, timeline.
 
     A call that was executed and recorded answers from the journal when its item is attempted
-    again. "Recorded, not proven" means that an item ended without owing evidence.
+    again. Of an item's calls in the journal, "executed" are those that were made, in whatever
+    attempt; "replayed" are those that answered from the journal in the attempt that finished it.
+    "Recorded, not proven" means that an item ended without owing evidence.
     """
     with session.store() as store:
         found = find_task(store, task)
@@ -56,21 +58,7 @@ def show_command(
 def _lines(document: Document, limit: int) -> Iterator[str]:
     yield from _head(document["task"])
     yield ""
-    yield from table(
-        (
-            "item",
-            "status",
-            "attempts",
-            "calls",
-            "executed",
-            "replayed",
-            "tokens",
-            "cost",
-            "time",
-            "remark",
-        ),
-        map(_item_row, document["items"]),
-    )
+    yield from _items(document["items"])
     if document["children"]:
         yield ""
         rows = [(each["task_id"], each["status"], each["name"]) for each in document["children"]]
@@ -105,6 +93,20 @@ def _head(task: Document) -> Iterator[str]:
         yield clean(f"  {'needs':<10} {one_line(need)}")
 
 
+_ITEM_COLUMNS = (
+    "item", "status", "attempts", "calls", "executed", "replayed", "tokens", "cost", "time",
+    "remark",
+)  # fmt: skip
+
+
+def _items(items: list[Document]) -> Iterator[str]:
+    """Yield the table of items, without the columns nobody has anything in."""
+    rows = [_item_row(item) for item in items]
+    used = [at for at in range(len(_ITEM_COLUMNS)) if not rows or any(row[at] for row in rows)]
+    names = [_ITEM_COLUMNS[at] for at in used]
+    yield from table(names, (tuple(row[at] for at in used) for row in rows))
+
+
 def _item_row(item: Document) -> tuple[str, ...]:
     tokens = f"{item['input_tokens']}+{item['output_tokens']}"
     began, ended = item["started_at"], item["finished_at"]
@@ -125,12 +127,16 @@ def _item_remark(item: Document) -> str:
     remarks = [
         f"after {', '.join(item['after'])}" if item["after"] else "",
         f"held by {item['worker']}" if item["worker"] else "",
-        f"reopened {item['reopened']} times" if item["reopened"] else "",
+        _times("reopened", item["reopened"]),
         f"{item['crashes']} crashes without progress" if item["crashes"] else "",
         f"until {moment(item['wake_at'])}" if item["wake_at"] else "",
         one_line(item["error"])[:100] if item["error"] else "",
     ]
     return "; ".join(remark for remark in remarks if remark)
+
+
+def _times(what: str, count: int) -> str:
+    return f"{what} {count} times" if count > 1 else f"{what} once" if count else ""
 
 
 # -- the timeline ---------------------------------------------------------------------------------

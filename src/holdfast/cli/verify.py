@@ -23,7 +23,7 @@ from holdfast.store import verbs
 @click.argument("task", metavar="TASK")
 @click.option("--app", metavar="APP", help="Where evidence of your own kinds is checked.")
 def verify_command(session: Session, task: str, app: str | None) -> int:
-    """Check a task's evidence and hash chains again.
+    """Check a task's evidence, hash chains and stored payloads again.
 
     Nothing is reopened: that does `holdfast resume`. Exits with 1 if anything doesn't hold, or
     can't be checked here.
@@ -51,10 +51,11 @@ def _document(
     }
     return {
         "task_id": task_id,
-        "holds": found.holds and not chains.broken,
+        "holds": found.holds and not (chains.broken or chains.damaged),
         "evidence": [_evidence(claim, verdicts.get(claim.subject)) for claim in claims],
         "entries": chains.entries,
         "broken_chains": list(chains.broken),
+        "damaged_payloads": list(chains.damaged),
     }
 
 
@@ -77,8 +78,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         yield f"{status(each['verdict'].ljust(11))} {line}".rstrip()
     if not document["evidence"]:
         yield "No evidence: what this task did is recorded, not proven."
-    for broken in document["broken_chains"]:
-        yield f"{status('problem'.ljust(11))} {clean(one_line(broken))}"
+    for problem in (*document["broken_chains"], *document["damaged_payloads"]):
+        yield f"{status('problem'.ljust(11))} {clean(one_line(problem))}"
     chains = "broken" if document["broken_chains"] else "unbroken"
     yield f"Hash chain of {document['entries']} journal entries: {chains}."
     yield "Everything holds." if document["holds"] else "Not everything holds."

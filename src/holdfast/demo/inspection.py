@@ -24,7 +24,7 @@ class Inspection(msgspec.Struct, frozen=True):
             is how the verdict of a command that ran once stands; or a failure.
         failures: one line for each claim that doesn't hold.
         entries: journal entries whose hash chain was checked.
-        broken: one line for each chain that was altered.
+        broken: one line for each chain or payload that was altered.
     """
 
     evidence: dict[str, int]
@@ -44,7 +44,7 @@ async def inspect(task_id: str) -> Inspection:
     finally:
         runner.close()
     failures = found.explain().splitlines()
-    return Inspection(counts, failures, chains.entries, list(chains.broken))
+    return Inspection(counts, failures, chains.entries, [*chains.broken, *chains.damaged])
 
 
 if __name__ == "__main__":

@@ -185,7 +185,8 @@ class Supervisor:
         now = self._clock.boottime()
         if self._due is None:
             self._due = now + self._strikes[0].pause
-        if now < self._due:
+        overtaken = progress.done > self._strikes[0].after  # by items that ended in the pause
+        if now < self._due and not overtaken:
             return
         victim = self._workers[self._strikes.popleft().victim]
         self._due = None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 from urllib.parse import quote
 
 import msgspec
@@ -23,10 +25,6 @@ from holdfast.evidence.inputs import (
     seconds,
     whole_number,
 )
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping, Sequence
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _KINDS_IN_A_WORKSPACE = frozenset({"file", "file_hash", "command", "git_commit"})

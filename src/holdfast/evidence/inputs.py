@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from holdfast.errors import EvidenceInputError, EvidencePathError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 _DATABASE_NAMING_OPTIONS = frozenset({"host", "hostaddr", "port", "dbname", "service"})
 _SQLITE = "sqlite:///"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from holdfast.errors import EvidenceInputError, UsageError
 from holdfast.evidence.claim import Evidence, WorkspaceRef
 from holdfast.evidence.verdict import Verdict, VerdictStatus
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 
 class EvidencePack(msgspec.Struct, frozen=True):

@@ -65,7 +65,8 @@ def take_snapshot(path: str) -> Snapshot:
             [
                 text
                 for task in tasks
-                for text in operations.verify_chains(store, task.task_id).broken
+                for found in [operations.verify_chains(store, task.task_id)]
+                for text in (*found.broken, *found.damaged)
             ],
             [text for task in tasks for text in _refuted(store, task)],
             sum(

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from holdfast import processes
-from holdfast.verifiers.site import could_not_tell, failed, verified
-
-if TYPE_CHECKING:
-    from holdfast.evidence import Evidence, Verdict
-    from holdfast.verifiers.site import Site
+from holdfast.evidence import Evidence, Verdict
+from holdfast.verifiers.site import Site, could_not_tell, failed, verified
 
 
 def check_command(evidence: Evidence, _previous: Verdict | None, site: Site) -> Verdict:

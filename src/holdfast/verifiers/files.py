@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from holdfast.verifiers.site import failed, verified
-
-if TYPE_CHECKING:
-    from holdfast.evidence import Evidence, Verdict
-    from holdfast.verifiers.site import Site
+from holdfast.evidence import Evidence, Verdict
+from holdfast.verifiers.site import Site, failed, verified
 
 _CHUNK = 1024 * 1024
 # A file system may stamp two writes with the same time. A file that changed so shortly before

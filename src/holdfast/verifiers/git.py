@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from holdfast import processes
 from holdfast.errors import EvidenceInputError
-from holdfast.verifiers.site import could_not_tell, failed, verified
-
-if TYPE_CHECKING:
-    from holdfast.evidence import Evidence, Verdict
-    from holdfast.verifiers.site import Site
+from holdfast.evidence import Evidence, Verdict
+from holdfast.verifiers.site import Site, could_not_tell, failed, verified
 
 _LIMITS = processes.Limits(timeout=30.0, output_cap=4096)
 # The C locale, because one message is compared; no lock, because others work in the repository.

@@ -9,16 +9,13 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from holdfast.errors import EvidenceInputError
+from holdfast.evidence import Evidence, Verdict
 from holdfast.evidence.inputs import http_address
-from holdfast.verifiers.site import could_not_tell, failed, verified
-
-if TYPE_CHECKING:
-    from holdfast.evidence import Evidence, Verdict
-    from holdfast.verifiers.site import Site
+from holdfast.verifiers.site import Site, could_not_tell, failed, verified
 
 _BODY_CAP = 4096
 _REDIRECTS = 5

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from holdfast.errors import EvidenceIdentifierError, EvidenceInputError
-from holdfast.verifiers.site import failed, verified
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from holdfast.evidence import Evidence, Verdict
-    from holdfast.verifiers.site import Site
+from holdfast.evidence import Evidence, Verdict
+from holdfast.verifiers.site import Site, failed, verified
 
 SECONDS = 10.0
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apsw
 
 from holdfast.errors import EvidencePathError
+from holdfast.evidence import Evidence, Verdict
 from holdfast.evidence.inputs import relative_path
 from holdfast.verifiers.rows import SECONDS, judge, known_columns, unknown_table
-from holdfast.verifiers.site import could_not_tell, failed
-
-if TYPE_CHECKING:
-    from holdfast.evidence import Evidence, Verdict
-    from holdfast.verifiers.site import Site
+from holdfast.verifiers.site import Site, could_not_tell, failed
 
 _BUSY_MS = 2000
 _STEPS_BETWEEN_LOOKS = 10_000

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from holdfast.clock import Clock
+from holdfast.confined import ConfinedRoot
 from holdfast.evidence import Evidence, Verdict, VerdictStatus
-
-if TYPE_CHECKING:
-    from holdfast.clock import Clock
-    from holdfast.confined import ConfinedRoot
 
 
 @dataclass(frozen=True, slots=True)

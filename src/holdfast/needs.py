@@ -1,0 +1,67 @@
+"""What a task needs from a person before all of it can go on."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from holdfast.models import ItemRecord
+from holdfast.states import FINAL_TASK, EntryKind, EntryStatus, ItemStatus
+from holdfast.store import Store, verbs
+from holdfast.store.payload import decode_payload
+
+
+class Need(msgspec.Struct, frozen=True):
+    """One thing a person is needed for.
+
+    Args:
+        text: the command to run, and why.
+        entry: the call in doubt that is to be resolved, as `task:item:number`; None where an item
+            is quarantined.
+    """
+
+    text: str
+    entry: str | None = None
+
+
+def find_needs(store: Store, task_id: str) -> list[Need]:
+    """Return what a task and those below it need from a person."""
+    needs: list[Need] = []
+    for item in store.read(verbs.list_items(task_id)):
+        if _waits_for_a_person(item):
+            needs += _doubts_of(store, item)
+        elif item.status is ItemStatus.QUARANTINED:
+            text = f"holdfast retry {task_id}: {item.item_id} is quarantined: {item.error}"
+            needs.append(Need(text))
+    for child in store.read(verbs.list_children(task_id)):
+        if child.status not in FINAL_TASK:
+            needs += find_needs(store, child.task_id)
+    return needs
+
+
+def _waits_for_a_person(item: ItemRecord) -> bool:
+    """Say whether an item waits for a call to be resolved, alone or beside something else."""
+    if item.status is ItemStatus.WAITING and item.wait:
+        return bool(json.loads(item.wait).get("doubts"))
+    return item.status is ItemStatus.IN_DOUBT
+
+
+def _doubts_of(store: Store, item: ItemRecord) -> list[Need]:
+    names: dict[int, str] = {}
+    reasons: dict[int, bytes | None] = {}
+    for entry in store.read(verbs.read_journal(item.task_id, item.item_id)):
+        if entry.kind is EntryKind.MARKER:
+            continue
+        seq = entry.ref or entry.seq
+        names.setdefault(seq, entry.name)
+        reasons.pop(seq, None)
+        if entry.status is EntryStatus.DOUBT:
+            reasons[seq] = entry.outcome
+    return [_doubt(store, item, seq, names[seq], reasons[seq]) for seq in sorted(reasons)]
+
+
+def _doubt(store: Store, item: ItemRecord, seq: int, name: str, reason: bytes | None) -> Need:
+    entry = f"{item.task_id}:{item.item_id}:{seq}"
+    why = "in doubt" if reason is None else decode_payload(store, item.task_id, reason)
+    return Need(f"holdfast resolve {entry}: {name} (entry {entry}): {why}", entry)
