@@ -19,6 +19,7 @@ from holdfast import errors
 from holdfast.ids import new_id
 from holdfast.models import WorkerRecord
 from holdfast.store import Store, verbs
+from holdfast.store.processes import this_process
 from holdfast.store.verbs import TakenBack
 from holdfast.threads import start_thread
 from holdfast.version import VERSION
@@ -155,7 +156,7 @@ class Heartbeat:
             now = self._store.now()
             record = WorkerRecord(
                 self.worker_id, slot, platform.node(), os.getpid(), VERSION, self._lease, 0,
-                "alive", now, now,
+                "alive", now, now, this_process(),
             )  # fmt: skip
             _ours.add(self.worker_id)
             try:
@@ -229,10 +230,11 @@ class Observer:
         known = {worker.worker_id for worker in workers}
         self._seen = {name: seen for name, seen in self._seen.items() if name in known}
         taken: list[TakenBack] = []
+        overdue = set(self._store.read(verbs.overdue_workers()))
         for worker in workers:
             if self._store.engine.alive(worker.slot) is False:
                 taken += await self._expire(worker, None)
-            elif self._is_silent(worker):
+            elif self._is_silent(worker) or worker.worker_id in overdue:
                 taken += await self._expire(worker, worker.renewals)
         return taken
 

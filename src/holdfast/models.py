@@ -242,6 +242,8 @@ class WorkerRecord(msgspec.Struct, frozen=True, array_like=True):
     status: str
     started_at: float
     seen_at: float
+    process: str = ""
+    """Which process of its machine it is, where others can see that."""
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True):

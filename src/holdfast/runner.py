@@ -33,7 +33,7 @@ class TaskRunner:
     """Runs agent tasks to the end.
 
     Args:
-        where: `sqlite:///file.db`, or an open store.
+        where: `sqlite:///file.db`, `postgresql://user@host/database`, or an open store.
         enable_recovery: False runs the same code with nothing on disk: a crash loses everything.
         worker_id: what this process is called; made up when None.
         concurrency: work items executed here at a time.

@@ -25,6 +25,7 @@ def test_a_worker_that_has_renewed_since_it_was_seen_is_left_alone(world):
     world.do(verbs.renew_leases(worker, world.now))
     assert _crash(world, worker, seen) == {}
     assert world.status(task) is ItemStatus.RUNNING
+    world.let_lease_run_out(worker)
     assert _crash(world, worker, seen + 1) != {}
 
 

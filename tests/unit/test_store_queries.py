@@ -14,7 +14,7 @@ from holdfast.store import open_store
 from holdfast.store.queries import load_queries
 
 STORE = Path(holdfast.store.__file__).parent
-SQL = sorted((STORE / "sql" / "sqlite").glob("*.sql"))
+SQL = sorted((STORE / "sql").glob("*/*.sql"))
 NAMED = re.compile(r'(?:run|Statement)\(\s*(f?)"([^"]+)"|"([a-z_]+\.[a-z_]+)"')
 
 
@@ -39,7 +39,7 @@ def test_every_query_has_a_line_that_says_its_purpose():
 
 
 def test_every_query_is_used_and_every_name_used_is_a_query():
-    queries = set(load_queries("sqlite"))
+    queries = set(load_queries("sqlite") | load_queries("postgres"))
     names, prefixes = _used()
     missing = {name for name in names if re.fullmatch(r"[a-z_]+\.[a-z_]+", name)} - queries
     unused = {n for n in queries - names if not n.startswith(tuple(prefixes))}
@@ -48,8 +48,17 @@ def test_every_query_is_used_and_every_name_used_is_a_query():
     assert unused == set()
 
 
+def test_both_dialects_have_the_same_queries_but_for_those_of_an_engine_itself():
+    own = {name for name in load_queries("postgres") if name.startswith("engine.")}
+    assert set(load_queries("postgres")) - own == set(load_queries("sqlite"))
+
+
 def test_a_comment_is_no_part_of_a_query():
-    assert not any("--" in query for query in load_queries("sqlite").values())
+    assert not any(
+        "--" in query
+        for dialect in ("sqlite", "postgres")
+        for query in load_queries(dialect).values()
+    )
 
 
 # name → the parameters of the plan and what it must use

@@ -19,6 +19,7 @@ from holdfast.models import WorkerRecord
 from holdfast.operations import needs_of
 from holdfast.states import TaskStatus
 from holdfast.store import Store, open_store, verbs
+from holdfast.store.postgres_url import hide
 from holdfast.version import VERSION
 
 OK = "ok"
@@ -68,7 +69,7 @@ def doctor_command(session: Session) -> int:
         findings += _attempt("open", lambda: _opened(session.url))
     problems = sum(each.level == PROBLEM for each in findings)
     document = {
-        "database": session.url,
+        "database": hide(session.url),
         "problems": problems,
         "findings": [each._asdict() for each in findings],
     }

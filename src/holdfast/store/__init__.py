@@ -21,8 +21,9 @@ def open_store(
     """Open a database, creating it when it isn't there.
 
     Args:
-        url: `sqlite:///relative.db`, `sqlite:////absolute.db`, or None for a private database in
-            memory that ends with the process. An open store is returned as it is.
+        url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://user@host/database`,
+            or None for a private database in memory that ends with the process. An open store is
+            returned as it is.
         clock: what is asked for time.
         deadline: seconds that any call to the database may take.
 
@@ -33,6 +34,8 @@ def open_store(
     if isinstance(url, Store):
         return url
     clock = clock or SystemClock()
+    if url is not None and url.startswith(("postgresql:", "postgres:")):
+        return _open_postgres(url, clock, deadline)
     path = _path_of(url)
     engine = _open_engine(path, clock, deadline)
     try:
@@ -49,6 +52,20 @@ def _open_engine(path: str | None, clock: Clock, deadline: float) -> Engine:
     return SqliteEngine(path, clock, deadline)
 
 
+def _open_postgres(url: str, clock: Clock, deadline: float) -> Store:
+    try:
+        from holdfast.store.postgres import PostgresEngine
+        from holdfast.store.postgres_url import parse_url
+    except ImportError as error:
+        message = (
+            f"PostgreSQL needs its driver, which can't be imported ({error}). Nothing was opened. "
+            f"Install it: pip install 'holdfast[postgres]'"
+        )
+        raise errors.StoreOpenError(message) from error
+    engine = PostgresEngine(parse_url(url), clock, deadline)
+    return Store(engine, clock, deadline, secret_key=engine.secret_key)
+
+
 def _path_of(url: str | None) -> str | None:
     if url is None or url in {"sqlite://", "sqlite:///:memory:"}:
         return None
@@ -57,6 +74,6 @@ def _path_of(url: str | None) -> str | None:
     scheme = url.partition(":")[0]
     message = (
         f"{scheme!r} names no database Holdfast knows. Use sqlite:///file.db (relative), "
-        f"sqlite:////path/file.db (absolute), or None for memory."
+        f"sqlite:////path/file.db (absolute), postgresql://user@host/database, or None for memory."
     )
     raise errors.UrlError(message)

@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from holdfast import errors
-from holdfast.store.engine import BusyError, Engine, store_closed
+from holdfast.store.engine import BusyError, Engine, NotKeptError, RemoteEngine, store_closed
 from holdfast.store.verb import Refused, Statement, Verb
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ MAX_BATCH = 1000
 QUICK_COMMIT = 0.002
 """Seconds. While commits take less than this on average, an event loop does them itself: handing
 them to a thread and back would cost about as much."""
+
+TRIES = 5
+"""How often an operation is run that other programs' transactions get in the way of."""
 
 WRITE_BEHIND_DELAY = 0.02
 """Seconds after which an operation nobody waits for is committed, if no other came by."""
@@ -94,10 +97,19 @@ class _Scheduled(threading.local):
 
 
 class _Undone(NamedTuple):
-    """Why a transaction isn't there, and whose operation it was that failed, if any one's."""
+    """Why a transaction isn't there.
+
+    Args:
+        failure: what to tell.
+        culprit: whose operation it was that failed, if any one's.
+        alone: whether each operation may still succeed by itself.
+        again: whether the same may succeed when it is run again.
+    """
 
     failure: Exception
-    culprit: Ticket[Any] | None
+    culprit: Ticket[Any] | None = None
+    alone: bool = False
+    again: bool = False
 
 
 class Committer:
@@ -107,6 +119,7 @@ class Committer:
         self, engine: Engine, clock: Clock, writer_id: str, on_wake: Callable[[], None]
     ) -> None:
         self._engine = engine
+        self._remote = engine if isinstance(engine, RemoteEngine) else None
         self._clock = clock
         self._writer_id = writer_id
         self._on_wake = on_wake
@@ -259,20 +272,24 @@ class Committer:
 
     def _commit(self, batch: list[Ticket[Any]], *, wait: bool) -> None:
         """Commit a batch; whatever fails is undone, and the rest is tried again without it."""
+        if self._remote is not None:
+            batch = self._append_at_once(self._remote, batch, wait=wait)
+        tries = 1
         while batch:
             undone = self._transact(batch, wait=wait)
             if undone is None:
                 return
-            failure, culprit = undone
-            if culprit is not None:
-                culprit.error = failure
-                batch = [ticket for ticket in batch if ticket is not culprit]
-            elif isinstance(failure, errors.StoreFullError) and len(batch) > 1:
-                for ticket in batch:  # together they are too large; each may still fit
+            if undone.culprit is not None:
+                undone.culprit.error = undone.failure
+                batch = [ticket for ticket in batch if ticket is not undone.culprit]
+            elif undone.alone and len(batch) > 1:
+                for ticket in batch:
                     self._commit([ticket], wait=True)
                 return
+            elif undone.again and tries < TRIES:
+                tries += 1
             else:
-                _fail(batch, failure)
+                _fail(batch, undone.failure)
                 return
 
     def _transact(self, batch: list[Ticket[Any]], *, wait: bool) -> _Undone | None:
@@ -281,7 +298,7 @@ class Committer:
         execute = self._engine.execute
         try:
             self._engine.begin(wait=wait)
-            for culprit in batch:
+            for culprit in batch if self._remote is None else self._set_out(self._remote, batch):
                 culprit.error = None
                 culprit.result = drive(culprit.verb.start(), execute)
             culprit = None
@@ -291,6 +308,9 @@ class Committer:
             self._seconds += (self._clock.boottime() - started - self._seconds) / 8
         except BusyError:
             raise
+        except NotKeptError as refused:
+            self._engine.rollback()
+            return _Undone(refused.failure, alone=True, again=refused.again)
         except Exception as failure:  # noqa: BLE001  whatever it is, it is one operation's answer
             self._engine.rollback()
             return _Undone(failure, culprit)
@@ -298,6 +318,66 @@ class Committer:
             self._engine.rollback()
             raise
         return undone
+
+    def _append_at_once(
+        self, engine: RemoteEngine, batch: list[Ticket[Any]], *, wait: bool
+    ) -> list[Ticket[Any]]:
+        """Commit a batch that only adds to journals in one journey; return what is left of it."""
+        appends = [each for each in (ticket.verb.appending for ticket in batch) if each]
+        if len(appends) < len(batch):
+            return batch
+        started = self._clock.boottime()
+        try:
+            engine.open(wait=wait)
+        except errors.StoreError as failure:
+            _fail(batch, failure)
+            return []
+        try:
+            taken = engine.append_at_once(appends)
+        except NotKeptError:
+            return batch  # run in a transaction of its own, each can be told why
+        except errors.StoreError as failure:
+            for ticket in batch:
+                self._settle_one(ticket, failure)
+            return []
+        if taken is None:
+            return batch
+        self._seconds += (self._clock.boottime() - started - self._seconds) / 8
+        return [ticket for ticket in batch if ticket.verb.leased not in taken]
+
+    def _settle_one(self, ticket: Ticket[Any], failure: errors.StoreError) -> None:
+        question = ticket.verb.witness()
+        try:
+            kept = question is not None and self._engine.settle(question())
+            ticket.error = None if kept else failure
+        except errors.StoreError as unsettled:
+            ticket.error = _unsettled(failure, unsettled)
+
+    @staticmethod
+    def _set_out(engine: RemoteEngine, batch: list[Ticket[Any]]) -> list[Ticket[Any]]:
+        """Do at once what can be done in one journey; return the rest, sorted by item.
+
+        Two batches that lock the same rows then do so in the same order. What comes behind another
+        operation of its item stays behind it.
+        """
+        ordered = sorted(batch, key=lambda ticket: ticket.verb.leased)
+        together: list[Ticket[Any]] = []
+        busy: set[tuple[str, str]] = set()
+        for ticket in ordered:
+            appending = ticket.verb.appending
+            if appending is not None and appending[1].entries and ticket.verb.leased not in busy:
+                together.append(ticket)
+            else:
+                busy.add(ticket.verb.leased)
+        taken: set[tuple[str, str]] = set()
+        if together:
+            taken = engine.append([_appending(ticket) for ticket in together])
+        for ticket in together:
+            ticket.error, ticket.result = None, None
+        if any(ticket.verb.wakes for ticket in batch):
+            engine.announce()
+        done = {id(ticket) for ticket in together if ticket.verb.leased in taken}
+        return [ticket for ticket in ordered if id(ticket) not in done]
 
     def _mark(self, batch: list[Ticket[Any]]) -> Question:
         """Return the question that settles this transaction, marking it if nothing else will.
@@ -317,17 +397,21 @@ class Committer:
         try:
             self._engine.commit()
         except errors.StoreFullError as failure:
-            return _Undone(failure, None)
+            return _Undone(failure, alone=True)  # together they are too large; each may still fit
         except errors.StoreError as failure:
             try:
-                return None if self._engine.settle(question()) else _Undone(failure, None)
+                return None if self._engine.settle(question()) else _Undone(failure)
             except errors.StoreError as unsettled:
-                return _Undone(_unsettled(failure, unsettled), None)
+                return _Undone(_unsettled(failure, unsettled))
         return None
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
             raise store_closed()
+
+
+def _appending(ticket: Ticket[Any]) -> tuple[Any, Any]:
+    return ticket.verb.appending or (None, None)
 
 
 def _fail(batch: list[Ticket[Any]], failure: Exception) -> None:

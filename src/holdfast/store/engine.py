@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from holdfast import errors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdfast.models import Lease
     from holdfast.store.verb import Rows, Statement
+    from holdfast.store.verbs.shared import Append
 
 
 class BusyError(Exception):
@@ -17,6 +21,20 @@ class BusyError(Exception):
 def store_closed() -> errors.StoreUnavailableError:
     """Return the error for a call that comes after closing."""
     return errors.StoreUnavailableError("The store is closed. Nothing was recorded; open it again.")
+
+
+class NotKeptError(Exception):
+    """The database refused a statement, perhaps an earlier one: nothing was kept, for certain.
+
+    Args:
+        failure: what to tell whoever asked for it.
+        again: whether it may well succeed when it is run again.
+    """
+
+    def __init__(self, failure: errors.HoldfastError, *, again: bool = False) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+        self.again = again
 
 
 class Engine(Protocol):
@@ -88,4 +106,41 @@ class Engine(Protocol):
         Calls that come later raise `StoreUnavailableError`. Nothing acknowledged is lost by not
         closing.
         """
+        ...
+
+
+@runtime_checkable
+class RemoteEngine(Protocol):
+    """What an engine does in addition to which every statement is a journey."""
+
+    def append(self, appends: Sequence[tuple[Lease, Append]]) -> set[tuple[str, str]]:
+        """Add to many items' journals in one statement, each under its lease.
+
+        Returns the (task, item) of those where that was done.
+        """
+        ...
+
+    def open(self, *, wait: bool) -> None:
+        """Have a connection to write on.
+
+        Raises:
+            BusyError: there is none, and `wait` is false.
+        """
+        ...
+
+    def append_at_once(
+        self, appends: Sequence[tuple[Lease, Append]]
+    ) -> set[tuple[str, str]] | None:
+        """As `append`, in a transaction of its own that is committed with it.
+
+        Returns None, and has done nothing, where that can't be done.
+
+        Raises:
+            NotKeptError: nothing was kept.
+            StoreError: nothing is known: see `settle`.
+        """
+        ...
+
+    def announce(self) -> None:
+        """Tell idle workers of other programs, once the transaction is committed."""
         ...

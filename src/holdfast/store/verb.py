@@ -49,6 +49,7 @@ class _Kind(NamedTuple):
     steps: Callable[..., Steps[Any]]
     wakes: bool
     witness: Callable[..., Question | None] | None
+    appends: bool
 
 
 class Verb(Generic[T]):
@@ -71,6 +72,17 @@ class Verb(Generic[T]):
         """Return the steps, from the first."""
         return self._kind.steps(*self._args, **self._kwargs)
 
+    @property
+    def appending(self) -> tuple[Any, Any] | None:
+        """The lease and the entries, when all it does is to add them to an item's journal."""
+        return (self._args[0], self._args[1]) if self._kind.appends else None
+
+    @property
+    def leased(self) -> tuple[str, str]:
+        """The task and item whose lease it comes under; empty names when it comes under none."""
+        lease = self._args[0] if self._args else None
+        return getattr(lease, "task_id", ""), getattr(lease, "item_id", "")
+
     def witness(self) -> Question | None:
         """Return the question whether this call was committed, if it can be asked.
 
@@ -86,17 +98,22 @@ def run(query: str, **params: Any) -> Steps[Rows]:
 
 
 def verb(
-    *, wakes: bool = False, witness: Callable[..., Question | None] | None = None
+    *,
+    wakes: bool = False,
+    witness: Callable[..., Question | None] | None = None,
+    appends: bool = False,
 ) -> Callable[[Callable[P, Steps[T]]], Callable[P, Verb[T]]]:
     """Turn a generator function into a verb.
 
     Args:
         wakes: whether something may have become ready, so that idle workers look at once.
         witness: given the verb's arguments, the question whether it was committed.
+        appends: whether all it does is to add to a journal: its first two arguments, by position,
+            are the lease and the entries.
     """
 
     def decorate(function: Callable[P, Steps[T]]) -> Callable[P, Verb[T]]:
-        kind = _Kind(function.__name__, function, wakes, witness)
+        kind = _Kind(function.__name__, function, wakes, witness, appends)
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Verb[T]:

@@ -8,7 +8,7 @@ import msgspec
 
 from holdfast.store.payload import Payload, keep_blob
 from holdfast.store.verb import Steps, run, verb
-from holdfast.store.verbs.shared import event, refresh_task
+from holdfast.store.verbs.shared import event, lock_task, refresh_task
 
 
 class Fork(msgspec.Struct, frozen=True):
@@ -43,6 +43,7 @@ def fork_task(fork: Fork, now: float) -> Steps[None]:
         "before": before,
         "now": now,
     }
+    yield from lock_task(fork.source)
     checkpoint_id = f"{fork.source}:{fork.item_id}:{fork.number}"
     yield from run("fork.task", **names, checkpoint_id=checkpoint_id)
     for part in ("items", "edges", "journal", "checkpoints", "claims", "blobs"):

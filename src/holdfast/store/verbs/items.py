@@ -14,6 +14,7 @@ from holdfast.store.verbs.shared import (
     appended,
     event,
     fence,
+    lock_task,
     no_task,
     refresh_task,
     refuse,
@@ -59,7 +60,9 @@ def claim_work_items(
     for task_id, item_id, alone, _ in (yield from _candidates(wanted, limit, now)):
         if alone and (claimed or not wanted.idle):
             break
-        claimed.append((yield from _claim(task_id, item_id, worker_id, now)))
+        one = yield from _claim(task_id, item_id, worker_id, now)
+        if one is not None:
+            claimed.append(one)
         if alone:
             break
     return claimed
@@ -81,8 +84,11 @@ def _candidates(wanted: ClaimFilter, limit: int, now: float) -> Steps[Rows]:
     return sorted(rows, key=lambda row: row[3])[:limit]
 
 
-def _claim(task_id: str, item_id: str, worker_id: str, now: float) -> Steps[Claimed]:
-    yield from run("item.claim", task_id=task_id, item_id=item_id, worker_id=worker_id, now=now)
+def _claim(task_id: str, item_id: str, worker_id: str, now: float) -> Steps[Claimed | None]:
+    """Lease an item; None when another worker was faster."""
+    where = {"task_id": task_id, "item_id": item_id}
+    if not (yield from run("item.claim", **where, worker_id=worker_id, now=now)):
+        return None
     item = to_item((yield from run("item.get", task_id=task_id, item_id=item_id))[0])
     task = msgspec.convert((yield from run("task.get", task_id=task_id))[0], Task, strict=False)
     yield from event(
@@ -107,13 +113,14 @@ def claim_by_name(
         return Refused(task_id, item_id, 0, "claim_by_name")
     yield from wake_due(now)
     yield from run("item.end_pause", task_id=task_id, item_id=item_id, now=now)
+    claimed = yield from _claim(task_id, item_id, worker_id, now)
+    if claimed is not None:
+        return claimed
     rows = yield from run("item.get", task_id=task_id, item_id=item_id)
     if not rows:
         raise no_task(f"{task_id} with an item {item_id}")
     item = to_item(rows[0])
-    if item.status is not ItemStatus.READY:
-        return item.lease_owner or item.status
-    return (yield from _claim(task_id, item_id, worker_id, now))
+    return item.lease_owner or item.status
 
 
 def wake_due(now: float) -> Steps[None]:
@@ -157,6 +164,7 @@ def finish_work_item(
     lease: Lease, append: Append, finish: Finish, now: float
 ) -> Steps[Refused | None]:
     """Finish an item: checkpoint, result, lease and dependents, in one transaction."""
+    yield from lock_task(lease.task_id)
     refused = yield from fence(lease, append, "finish_work_item", now)
     if refused:
         return refused
@@ -231,6 +239,7 @@ def park_work_item(
     A signal that arrived or a child that ended in the meantime makes the item ready at once. An
     item that was told to stop meanwhile is canceled instead.
     """
+    yield from lock_task(lease.task_id)
     refused = yield from fence(lease, append, "park_work_item", now)
     if refused:
         return refused
@@ -268,6 +277,7 @@ def fail_attempt(
 
     Items after a failed one are skipped.
     """
+    yield from lock_task(lease.task_id)
     refused = yield from fence(lease, append, "fail_attempt", now)
     if refused:
         return refused
@@ -297,6 +307,7 @@ def fail_attempt(
 @verb(wakes=True, witness=appended)
 def end_canceled(lease: Lease, append: Append, now: float) -> Steps[Refused | None]:
     """End an attempt that was told to stop."""
+    yield from lock_task(lease.task_id)
     refused = yield from fence(lease, append, "end_canceled", now)
     if refused:
         return refused
@@ -312,6 +323,7 @@ def abandon_lease(lease: Lease, now: float, wake_at: float | None = None) -> Ste
 
     The item is ready at once, or at `wake_at` (wall time in seconds).
     """
+    yield from lock_task(lease.task_id)
     rows = yield from run(
         "item.abandon",
         task_id=lease.task_id,

@@ -14,6 +14,7 @@ from holdfast.store.verbs.shared import (
     appended,
     event,
     fence,
+    lock_task,
     put_entries,
     refresh_task,
     release_free,
@@ -22,7 +23,7 @@ from holdfast.store.verbs.shared import (
 from holdfast.store.verbs.tasks import NewTask, Submitted, cancel_open, insert_task
 
 
-@verb(witness=appended)
+@verb(witness=appended, appends=True)
 def append_entries(lease: Lease, append: Append, now: float) -> Steps[Refused | None]:
     """Add entries to the item's journal."""
     return (yield from fence(lease, append, "append_entries", now))
@@ -98,6 +99,7 @@ def append_resolution(  # noqa: PLR0917  the facts of one row
 
     Returns False when the journal has moved on meanwhile: read it again.
     """
+    yield from lock_task(task_id)
     rows = yield from run(
         "item.extend_idle",
         task_id=task_id,

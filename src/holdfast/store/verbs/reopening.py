@@ -9,7 +9,7 @@ import msgspec
 from holdfast.models import Entry, ItemRecord
 from holdfast.states import ItemStatus, TaskStatus
 from holdfast.store.verb import Steps, run, verb
-from holdfast.store.verbs.shared import event, refresh_task, release_free, to_item
+from holdfast.store.verbs.shared import event, lock_task, refresh_task, release_free, to_item
 
 
 class Reopening(msgspec.Struct, frozen=True):
@@ -47,6 +47,7 @@ def reopen_items(
     An item that has been reopened `limit` times is left to a person instead. Returns False when an
     item has moved on since its record was read: read again and decide again.
     """
+    yield from lock_task(task_id)
     for each in reopenings:
         rows = yield from run(
             "item.is_unchanged",

@@ -49,6 +49,7 @@ def prune_journal(task_id: str, item_id: str, keep: int) -> Steps[int]:
     rows = yield from run("prune.journal_before", **where)
     if rows:
         yield from run("item.set_pruned", **where)
+        yield from run("prune.lock_blobs", task_id=task_id)
         yield from run("prune.unreferenced_blobs", task_id=task_id)
     return len(rows)
 

@@ -119,12 +119,22 @@ def refuse(lease: Lease, what: str, now: float) -> Steps[Refused]:
     return Refused(lease.task_id, lease.item_id, lease.token, what)
 
 
+def lock_task(task_id: str) -> Steps[None]:
+    """Keep others from changing the items of a task until this transaction ends.
+
+    Comes before any item's row is locked. Without it, two transactions that each end one of the
+    last two items would each see the other's still running.
+    """
+    yield from run("task.lock", task_id=task_id)
+
+
 def refresh_task(task_id: str, now: float, worker_id: str | None = None) -> Steps[TaskStatus]:
     """Derive the task's status from its items and store it where it changed.
 
     A task whose items have all succeeded stays `running` until everything was verified once more;
     `worker_id` is the worker that is to do it.
     """
+    yield from lock_task(task_id)
     rows = yield from run("task.census", task_id=task_id, plan=PLAN)
     if not rows:
         raise no_task(task_id)
@@ -191,5 +201,6 @@ def set_task_status(
 
 def wake_parent(task_id: str, now: float) -> Steps[None]:
     """Make the item that waits for this task ready."""
+    yield from run("task.lock_parent", task_id=task_id)
     for parent_id, _ in (yield from run("task.wake_parent", task_id=task_id, now=now)):
         yield from refresh_task(parent_id, now)

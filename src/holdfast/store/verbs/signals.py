@@ -7,7 +7,7 @@ import msgspec
 from holdfast.models import Event
 from holdfast.store.payload import Payload, keep_blob
 from holdfast.store.verb import Steps, run, verb
-from holdfast.store.verbs.shared import event, refresh_task
+from holdfast.store.verbs.shared import event, lock_task, refresh_task
 
 
 @verb(wakes=True)
@@ -15,6 +15,7 @@ def send_signal(
     task_id: str, signal_id: str, name: str, payload: Payload, now: float
 ) -> Steps[None]:
     """Put a signal into the task's mailbox and wake whoever waits for one of that name."""
+    yield from lock_task(task_id)
     yield from keep_blob(task_id, payload)
     yield from run(
         "signal.put",

@@ -16,6 +16,7 @@ from holdfast.store.verbs.shared import (
     appended,
     event,
     fence,
+    lock_task,
     no_task,
     refresh_task,
     release_free,
@@ -137,6 +138,7 @@ def commit_plan(
     One transaction: a crash leaves either no plan or the whole of it. When the task was canceled
     meanwhile, the planner's item is canceled, and nothing is planned.
     """
+    yield from lock_task(lease.task_id)
     refused = yield from fence(lease, append, "commit_plan", now)
     if refused:
         return refused
@@ -210,6 +212,7 @@ def cancel_open(task_id: str, reason: str, now: float) -> Steps[list[str]]:
     """Cancel a task and everything below it, inside a verb."""
     touched = [row[0] for row in (yield from run("task.descendants_open", task_id=task_id))]
     for each in reversed(touched):
+        yield from lock_task(each)
         yield from run("item.cancel_idle", task_id=each, reason=reason, now=now)
         yield from run("item.cancel_running", task_id=each)
         yield from event(each, None, "cancel_requested", now, reason=reason)
@@ -223,6 +226,7 @@ def retry_task(task_id: str, now: float) -> Steps[int]:
 
     What succeeded stays as it is, and recorded outputs answer as before.
     """
+    yield from lock_task(task_id)
     task = yield from _require(task_id)
     if task.status in {TaskStatus.SUCCEEDED, TaskStatus.CANCELED}:
         message = f"Task {task_id} is {task.status}; there is nothing to retry. Submit a new task."
@@ -244,6 +248,7 @@ def finish_task(task_id: str, worker_id: str, result: Payload, now: float) -> St
     Returns False, and changes nothing, when an item was taken back meanwhile, or when this worker
     isn't the one that is to verify the whole (any more).
     """
+    yield from lock_task(task_id)
     if not (yield from run("task.may_finish", task_id=task_id, worker_id=worker_id)):
         return False
     yield from keep_blob(task_id, result)

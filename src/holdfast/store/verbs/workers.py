@@ -55,6 +55,13 @@ def slot_of(worker_id: str) -> Steps[int | None]:
 
 
 @verb()
+def overdue_workers() -> Steps[list[str]]:
+    """Return workers that the server's clock takes for dead; none where the server has none."""
+    rows = yield from run("worker.overdue")
+    return [row[0] for row in rows]
+
+
+@verb()
 def is_taken_for_dead(worker_id: str) -> Steps[bool]:
     """Say whether a worker was registered and its leases were taken back."""
     rows = yield from run("worker.is_gone", worker_id=worker_id)

@@ -73,6 +73,7 @@ UPDATE work_items SET
     attempts = attempts + 1, claimed_seq = seq, wait = NULL, wake_at = NULL,
     started_at = coalesce(started_at, :now)
 WHERE task_id = :task_id AND item_id = :item_id AND status = 'ready'
+RETURNING 1
 
 -- name: item.fence
 -- Lock the row, check the token, move the journal's head: the start of every write under a lease.

@@ -120,3 +120,7 @@ UNION ALL SELECT 'journal', count(*) FROM journal
 UNION ALL SELECT 'checkpoints', count(*) FROM checkpoints
 UNION ALL SELECT 'llm_cache', count(*) FROM llm_cache
 UNION ALL SELECT 'workers.' || status, count(*) FROM workers GROUP BY status
+
+-- name: prune.lock_blobs
+-- Nothing: who writes has the database to itself.
+SELECT 1 WHERE :task_id IS NULL

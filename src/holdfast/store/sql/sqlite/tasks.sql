@@ -149,3 +149,11 @@ WHERE verifying IS NOT NULL AND status = 'running'
           WHERE workers.worker_id = tasks.verifying AND workers.status <> 'gone'
       )
   )
+
+-- name: task.lock
+-- Nothing: who writes has the database to itself.
+SELECT 1 WHERE :task_id IS NULL
+
+-- name: task.lock_parent
+-- Nothing, likewise.
+SELECT 1 WHERE :task_id IS NULL

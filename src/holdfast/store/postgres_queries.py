@@ -1,0 +1,55 @@
+"""Makes the named queries of the PostgreSQL dialect ready to be sent."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from holdfast.store.queries import load_queries
+from holdfast.store.wire import Query
+
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)(::[a-z0-9]+(?:\[\])?)?")
+_ROWS = re.compile(r"\A\s*(?:SELECT|WITH)\b|\bRETURNING\b")
+_LOCKS = re.compile(r"[._]lock(?:_|$)")
+
+TYPES = {
+    "bytea": """
+        anchor chain chain_head data digest evidence head identity input outcome owes pack payload
+        policy request result result_hash state usage verdict verdicts
+    """,
+    "float8": """
+        at checked_at claim_order cost created_at expires_at finished lease now pause pause_max
+        per_priority reserved_before seconds seen_at started_at value verified_at wake_at
+    """,
+    "int8": """
+        after attempt batch before below changed generation input_tokens journal_seq keep keyed
+        limit max_crashes micros must_run number output_tokens pid position priority proven ref
+        remaining renewals require_evidence root seen seq shared slot token until
+    """,
+}
+"""The type of a parameter, by its name. Any other is text; a query that means another says so, as
+in `:before::float8`. A parameter without a type would get one by where it stands first."""
+
+_TYPE_OF = {name: kind for kind, names in TYPES.items() for name in names.split()}
+
+
+@cache
+def load_postgres_queries(schema: str) -> dict[str, Query]:
+    """Return every query by name, its tables in that schema."""
+    return {name: make_query(name, sql, schema) for name, sql in load_queries("postgres").items()}
+
+
+def make_query(name: str, sql: str, schema: str = "holdfast") -> Query:
+    """Number the parameters of a query, and give each its type."""
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        parameter, kind = match.groups()
+        if parameter not in names:
+            names.append(parameter)
+        kind = kind or "::" + _TYPE_OF.get(parameter, "text")
+        return f"${names.index(parameter) + 1}{kind}"
+
+    numbered = _PARAMETER.sub(number, sql.replace("holdfast.", f"{schema}."))
+    wanted = bool(_ROWS.search(sql)) and not _LOCKS.search(name)
+    return Query(name.encode(), numbered.encode(), tuple(names), wanted)

@@ -1,0 +1,163 @@
+-- name: task.put
+-- Insert a task.
+INSERT INTO holdfast.tasks (
+    task_id, root_id, parent_id, parent_item, name, key, input, status, queue, priority,
+    workspace, workspace_id, require_evidence, forked_from, created_at, updated_at
+) VALUES (
+    :task_id, :root_id, :parent_id, :parent_item, :name, :key, :input, :status, :queue, :priority,
+    :workspace, :workspace_id, :require_evidence, :forked_from, :now, :now
+)
+
+-- name: task.get
+-- One task.
+SELECT * FROM holdfast.tasks WHERE task_id = :task_id
+
+-- name: task.by_key
+-- The task that `run` or a deduplicated `submit` means.
+SELECT * FROM holdfast.tasks WHERE name = :name AND key = :key
+
+-- name: task.find
+-- Tasks by the start or the end of their id.
+SELECT task_id FROM holdfast.tasks
+WHERE left(task_id, length(:prefix)) = :prefix
+   OR right(task_id, length(:prefix)) = :prefix
+LIMIT 10
+
+-- name: task.list
+-- The newest tasks.
+SELECT * FROM holdfast.tasks
+WHERE :status IS NULL OR status = :status
+ORDER BY task_id DESC LIMIT :limit
+
+-- name: task.children
+-- The direct children of a task, oldest first.
+SELECT * FROM holdfast.tasks WHERE parent_id = :task_id ORDER BY task_id
+
+-- name: task.descendants_open
+-- A task and everything below it that has not ended, ancestors first.
+WITH RECURSIVE below (task_id, depth) AS (
+    SELECT :task_id COLLATE "C", 0
+    UNION ALL
+    SELECT tasks.task_id, below.depth + 1
+    FROM holdfast.tasks JOIN below ON tasks.parent_id = below.task_id
+)
+SELECT tasks.task_id FROM below JOIN holdfast.tasks USING (task_id)
+WHERE tasks.status NOT IN ('succeeded', 'failed', 'canceled')
+ORDER BY below.depth
+
+-- name: task.census
+-- What the status of a task follows from.
+SELECT
+    status,
+    EXISTS (SELECT 1 FROM holdfast.work_items WHERE task_id = :task_id AND status IN ('ready', 'running')),
+    EXISTS (SELECT 1 FROM holdfast.work_items WHERE task_id = :task_id AND status = 'waiting'
+              AND (wake_at IS NOT NULL OR wait IS NULL
+                   OR (wait::json ->> 'kind') NOT IN ('approval', 'budget'))
+              -- What waits for nothing but children that are blocked is blocked itself.
+              AND (wait IS NULL OR (wait::json ->> 'kind') <> 'child' OR EXISTS (
+                  SELECT 1
+                  FROM json_array_elements_text(work_items.wait::json -> 'children') AS named (id)
+                  JOIN holdfast.tasks AS child ON child.task_id = named.id
+                  WHERE child.status <> 'blocked'))),
+    EXISTS (SELECT 1 FROM holdfast.work_items
+            WHERE task_id = :task_id AND status IN ('in_doubt', 'quarantined', 'waiting')),
+    EXISTS (SELECT 1 FROM holdfast.work_items WHERE task_id = :task_id AND status = 'canceled'),
+    EXISTS (SELECT 1 FROM holdfast.work_items WHERE task_id = :task_id AND status = 'failed'),
+    EXISTS (SELECT 1 FROM holdfast.work_items
+            WHERE task_id = :task_id AND item_id = :plan AND status <> 'succeeded'),
+    EXISTS (SELECT 1 FROM holdfast.work_items WHERE task_id = :task_id AND status = 'pending')
+FROM holdfast.tasks WHERE task_id = :task_id
+
+-- name: task.first_error
+-- Why a task failed: the error of its first failed item.
+SELECT item_id || ': ' || coalesce(error, 'failed') FROM holdfast.work_items
+WHERE task_id = :task_id AND status = 'failed' ORDER BY position LIMIT 1
+
+-- name: task.set_status
+-- Store a derived status.
+UPDATE holdfast.tasks SET
+    status = :status, updated_at = :now, finished_at = :finished, verifying = NULL,
+    error = CASE WHEN :status = 'failed' THEN :error ELSE NULL END
+WHERE task_id = :task_id
+
+-- name: task.verifying
+-- All items have succeeded: name the worker that verifies everything once more.
+UPDATE holdfast.tasks SET
+    status = CASE WHEN status = 'succeeded' THEN status ELSE 'running' END,
+    verifying = coalesce(:worker_id, verifying, ''), updated_at = :now
+WHERE task_id = :task_id AND status <> 'succeeded'
+
+-- name: task.not_verifying
+-- Work came back: nobody verifies the whole.
+UPDATE holdfast.tasks SET verifying = NULL WHERE task_id = :task_id
+
+-- name: task.adopt_verification
+-- Take over the last check of tasks whose checker is gone.
+UPDATE holdfast.tasks SET verifying = :worker_id, updated_at = :now
+WHERE status = 'running' AND verifying IS NOT NULL AND verifying <> :worker_id
+  AND NOT EXISTS (
+      SELECT 1 FROM holdfast.workers WHERE workers.worker_id = tasks.verifying AND workers.status <> 'gone'
+  )
+RETURNING task_id
+
+-- name: task.may_finish
+-- Whether every item of a task has succeeded, and this worker is to verify the whole.
+SELECT 1 FROM holdfast.tasks
+WHERE task_id = :task_id AND status = 'running' AND verifying = :worker_id
+  AND NOT EXISTS (
+      SELECT 1 FROM holdfast.work_items
+      WHERE work_items.task_id = :task_id AND work_items.status <> 'succeeded'
+  )
+  AND NOT EXISTS (SELECT 1 FROM holdfast.workers WHERE workers.worker_id = :worker_id AND status = 'gone')
+
+-- name: task.set_result
+-- Store what the task returned.
+UPDATE holdfast.tasks SET result = :result WHERE task_id = :task_id
+
+-- name: task.reopen
+-- Put an ended task back among the running; a canceled one stays canceled.
+UPDATE holdfast.tasks SET status = 'running', finished_at = NULL, error = NULL, updated_at = :now
+WHERE task_id = :task_id AND status IN ('succeeded', 'failed')
+RETURNING task_id
+
+-- name: task.wake_parent
+-- A child ended: make the item that called it ready, if that waits for it.
+UPDATE holdfast.work_items SET status = 'ready', wait = NULL, wake_at = NULL, claim_order = :now - priority * 60
+WHERE status = 'waiting'
+  AND (task_id, item_id) = (SELECT parent_id, parent_item FROM holdfast.tasks WHERE tasks.task_id = :task_id)
+  AND :task_id IN (SELECT json_array_elements_text(work_items.wait::json -> 'children'))
+RETURNING task_id, item_id
+
+-- name: task.prunable
+-- Root tasks that ended, with all below them, before some time.
+SELECT task_id FROM holdfast.tasks AS root
+WHERE finished_at < :before::float8 AND root_id = task_id
+  AND NOT EXISTS (
+      SELECT 1 FROM holdfast.tasks AS below
+      WHERE below.root_id = root.task_id
+        AND (below.finished_at IS NULL OR below.finished_at >= :before::float8)
+  )
+LIMIT :limit
+
+-- name: task.to_verify
+-- Tasks whose items have all succeeded: those of a worker, and those whose checker is gone.
+SELECT task_id, verifying = :worker_id FROM holdfast.tasks
+WHERE verifying IS NOT NULL AND status = 'running'
+  AND (:root_id IS NULL OR root_id = :root_id)
+  AND (
+      verifying = :worker_id
+      OR NOT EXISTS (
+          SELECT 1 FROM holdfast.workers
+          WHERE workers.worker_id = tasks.verifying AND workers.status <> 'gone'
+      )
+  )
+
+-- name: task.lock
+-- Wait for whoever changes the items of a task, and keep others waiting: before the items' rows.
+SELECT 1 FROM holdfast.tasks WHERE task_id = :task_id FOR NO KEY UPDATE
+
+-- name: task.lock_parent
+-- The same for the task whose item waits for this one.
+SELECT 1 FROM holdfast.tasks
+WHERE task_id = (SELECT parent_id FROM holdfast.tasks WHERE task_id = :task_id)
+FOR NO KEY UPDATE

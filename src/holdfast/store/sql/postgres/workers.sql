@@ -1,0 +1,70 @@
+-- name: worker.next_slot
+-- A slot no worker ever had.
+SELECT coalesce(max(slot), 0) + 1 FROM holdfast.workers
+
+-- name: worker.put
+-- Add a worker, unless its slot was given out meanwhile.
+INSERT INTO holdfast.workers (
+    worker_id, slot, host, pid, version, lease, renewals, status, started_at, seen_at, process,
+    expires_at
+) VALUES (
+    :worker_id, :slot, :host, :pid, :version, :lease, :renewals, :status, :started_at, :seen_at, :process,
+    clock_timestamp() + :lease * INTERVAL '1 second'
+)
+ON CONFLICT DO NOTHING
+RETURNING 1
+
+-- name: worker.renew
+-- Renew all leases of a worker that was not taken for dead.
+UPDATE holdfast.workers SET
+    renewals = renewals + 1, seen_at = :now,
+    expires_at = clock_timestamp() + lease * INTERVAL '1 second'
+WHERE worker_id = :worker_id AND status <> 'gone'
+RETURNING 1
+
+-- name: worker.list
+-- Workers that aren't gone.
+SELECT worker_id, slot, host, pid, version, lease, renewals, status, started_at, seen_at, process
+FROM holdfast.workers WHERE status <> 'gone' ORDER BY slot
+
+-- name: worker.expire
+-- Take a worker for dead, unless it has renewed since it was last seen.
+UPDATE holdfast.workers SET status = 'gone', seen_at = :now
+WHERE worker_id = :worker_id AND status <> 'gone'
+  AND (:seen IS NULL OR renewals = :seen AND expires_at < clock_timestamp())
+RETURNING 1
+
+-- name: worker.retire
+-- A worker stopped in good order.
+UPDATE holdfast.workers SET status = 'gone', seen_at = :now
+WHERE worker_id = :worker_id AND NOT EXISTS (
+    SELECT 1 FROM holdfast.work_items WHERE lease_owner = :worker_id AND status = 'running'
+)
+RETURNING 1
+
+-- name: worker.drain
+-- A worker claims nothing more.
+UPDATE holdfast.workers SET status = 'draining', seen_at = :now
+WHERE worker_id = :worker_id AND status = 'alive'
+
+-- name: writer.mark
+-- Which batch of a writer this transaction is.
+INSERT INTO holdfast.writers (writer_id, batch, marked_at) VALUES (:writer_id, :batch, :now)
+ON CONFLICT (writer_id) DO UPDATE SET batch = excluded.batch, marked_at = excluded.marked_at
+RETURNING 1
+
+-- name: writer.landed
+-- Whether a batch of a writer was committed.
+SELECT 1 FROM holdfast.writers WHERE writer_id = :writer_id AND batch >= :batch
+
+-- name: worker.slot
+-- A worker's byte of the lock file.
+SELECT slot FROM holdfast.workers WHERE worker_id = :worker_id
+
+-- name: worker.is_gone
+-- Whether a worker was taken for dead, or stopped.
+SELECT 1 FROM holdfast.workers WHERE worker_id = :worker_id AND status = 'gone'
+
+-- name: worker.overdue
+-- Workers that haven't renewed for a whole lease, by the clock of the server.
+SELECT worker_id FROM holdfast.workers WHERE status <> 'gone' AND expires_at < clock_timestamp()

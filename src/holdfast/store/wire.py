@@ -1,0 +1,310 @@
+"""One connection to PostgreSQL: statements go out in a pipeline, and every wait has an end.
+
+The driver's own waits end when the server answers or the connection breaks. A server that is
+stopped, or whose packets are dropped, does neither for a long time, whatever its
+`statement_timeout` says, so each wait here ends at a deadline of this side, and the connection with
+it.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import struct
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psycopg import pq
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from holdfast.clock import Clock
+    from holdfast.store.verb import Row, Rows
+
+_BINARY = 1
+_STATE = pq.DiagnosticField.SQLSTATE
+_TEXT = pq.DiagnosticField.MESSAGE_PRIMARY
+_FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.NONFATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
+
+
+class Query(NamedTuple):
+    """A statement ready to be sent.
+
+    Args:
+        name: what it is prepared under.
+        sql: the statement, its parameters numbered.
+        names: the parameters in that order.
+        wanted: whether it gives rows; otherwise its answer isn't waited for.
+    """
+
+    name: bytes
+    sql: bytes
+    names: tuple[str, ...]
+    wanted: bool
+
+
+class StatementFailed(Exception):  # noqa: N818  the server's answer, not a fault of the wire
+    """The server refused a statement; the transaction is as good as undone."""
+
+    def __init__(self, state: str, text: str) -> None:
+        super().__init__(text)
+        self.state = state
+
+
+class ConnectionLost(Exception):  # noqa: N818  what the server did isn't known
+    """The connection broke, or the server didn't answer in time.
+
+    Args:
+        text: what is known.
+        late: whether it was the time that ran out.
+    """
+
+    def __init__(self, text: str, *, late: bool = False) -> None:
+        super().__init__(text)
+        self.late = late
+
+
+class UnfitText(Exception):  # noqa: N818  nothing was sent
+    """A text that the server can't hold."""
+
+
+class Wire:
+    """A connection in pipeline mode. One thread at a time may use it.
+
+    Args:
+        connection: a fresh connection.
+        clock: what deadlines are measured with.
+        deadline: seconds that one wait for the server may take.
+        prepare: whether statements are prepared on first use, which no pooler may stand between.
+    """
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], clock: Clock, deadline: float, *, prepare: bool
+    ) -> None:
+        self._connection = connection
+        self._pg = connection.pgconn
+        self._pg.nonblocking = 1
+        self._pg.notice_handler = self._notice
+        self._pg.enter_pipeline_mode()
+        self._clock = clock
+        self._deadline = deadline
+        self._prepare = prepare
+        self._prepared: set[bytes] = set()
+        self._expected: list[bool] = []  # answers under way: whether each is a statement's
+        self._descriptor = self._pg.socket
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
+        self.warned = False
+        self.backend: tuple[int, str] | None = None
+        """Its process in the server, where nothing stands between."""
+        self.is_durable = True
+        """Whether the server answers a COMMIT only when it is safe."""
+        self.limit = math.inf
+        """The boot time at which the last of several waits must end."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no answer is under way."""
+        return not self._expected
+
+    def send(self, query: Query, params: dict[str, Any]) -> None:
+        """Put a statement into the pipeline; whether it failed is known at the next `fetch`."""
+        values = [_dump(params[name]) for name in query.names]
+        formats = [int(isinstance(params[name], bytes)) for name in query.names]
+        try:
+            if not self._prepare:
+                self._pg.send_query_params(query.sql, values, None, formats, _BINARY)
+            else:
+                if query.name not in self._prepared:
+                    self._pg.send_prepare(query.name, query.sql)
+                    self._prepared.add(query.name)
+                    self._expected.append(False)
+                self._pg.send_query_prepared(query.name, values, formats, _BINARY)
+        except Exception as error:
+            raise ConnectionLost(str(error)) from error
+        self._expected.append(True)
+
+    def fetch(self) -> Rows:
+        """Wait for every answer under way and return the rows of the last statement.
+
+        Raises:
+            StatementFailed: a statement was refused; what was behind it was not executed.
+            ConnectionLost: nothing is known of what was under way.
+        """
+        return self._collect(self._pg.send_flush_request)
+
+    def sync(self) -> Rows:
+        """As `fetch`, and end the pipeline: after a failure, statements are executed again."""
+        return self._collect(self._pg.pipeline_sync, synced=True)
+
+    def close(self) -> None:
+        """Close the connection; what was not committed is undone."""
+        self._connection.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket."""
+        return self._descriptor
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    def _collect(self, finish: Callable[[], object], *, synced: bool = False) -> Rows:
+        self.warned = False
+        ends = min(self._clock.boottime() + self._deadline, self.limit)
+        self._flush(finish, ends)
+        return self._read(ends, synced=synced)
+
+    def _flush(self, finish: Callable[[], object], ends: float) -> None:
+        try:
+            finish()
+            while self._pg.flush():
+                self._wait(select.POLLIN | select.POLLOUT, ends)
+                self._pg.consume_input()
+        except ConnectionLost:
+            raise
+        except Exception as error:
+            raise ConnectionLost(_words(error)) from error
+
+    def _read(self, ends: float, *, synced: bool) -> Rows:
+        expected, self._expected = self._expected, []
+        failure: StatementFailed | None = None
+        rows: Rows = []
+        for position, is_statement in enumerate(expected):
+            result = self._result(ends)
+            if result.status in _FAILED and failure is None:
+                failure = self._failed(result)
+                if not synced:  # the rest is skipped by the server until the pipeline ends
+                    self._expected = expected[position + 1 :]
+                    raise failure
+            elif is_statement and position == len(expected) - 1:
+                rows = _load(result)
+        while synced and self._result(ends).status != pq.ExecStatus.PIPELINE_SYNC:
+            pass
+        if failure is not None:
+            raise failure
+        return rows
+
+    def _result(self, ends: float) -> pq.abc.PGresult:
+        """Return the answer to the next statement, or the mark of the pipeline's end."""
+        try:
+            self._await(ends)
+            result = self._pg.get_result()
+            if result is not None and result.status != pq.ExecStatus.PIPELINE_SYNC:
+                self._await(ends)
+                self._pg.get_result()  # the end of one statement's answer
+        except ConnectionLost:
+            raise
+        except Exception as error:
+            raise ConnectionLost(_words(error)) from error
+        return self._there(result)
+
+    @staticmethod
+    def _there(result: pq.abc.PGresult | None) -> pq.abc.PGresult:
+        if result is None:
+            raise ConnectionLost("the connection ended")
+        return result
+
+    def _await(self, ends: float) -> None:
+        while self._pg.is_busy():
+            self._wait(select.POLLIN, ends)
+            self._pg.consume_input()
+
+    def _wait(self, events: int, ends: float) -> None:
+        left = ends - self._clock.boottime()
+        if events != select.POLLIN:
+            self._poll.modify(self._descriptor, events)
+        ready = left > 0 and self._poll.poll(left * 1000)
+        if events != select.POLLIN:
+            self._poll.modify(self._descriptor, select.POLLIN)
+        if not ready:
+            raise ConnectionLost("the server didn't answer in time", late=True)
+
+    def _failed(self, result: pq.abc.PGresult) -> StatementFailed:
+        state = (result.error_field(_STATE) or b"").decode()
+        text = (result.error_field(_TEXT) or b"").decode(errors="replace")
+        if not state or self._pg.status == pq.ConnStatus.BAD:
+            raise ConnectionLost(text or "the connection broke")
+        return StatementFailed(state, text)
+
+    def _notice(self, _result: pq.abc.PGresult) -> None:
+        self.warned = True
+
+
+def _words(error: Exception) -> str:
+    return str(error).strip() or type(error).__name__
+
+
+# -- values ---------------------------------------------------------------------------------------
+
+
+def _dump(value: object) -> bytes | None:
+    """Return a value as the server reads it: text, or a bytes object as it is."""
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, bool):
+        return b"1" if value else b"0"
+    return repr(value).encode()
+
+
+def _text(value: str) -> bytes:
+    data = value.encode("utf-8", "replace")
+    if b"\0" in data:
+        raise UnfitText(f"PostgreSQL's text can't hold the zero character: {value[:80]!r}")
+    return data
+
+
+def array(values: Sequence[Any]) -> str:
+    """Return an array literal of texts, numbers or bytes."""
+    return "{" + ",".join(map(_element, values)) + "}"
+
+
+def _element(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, bytes):
+        return '"\\\\x' + value.hex() + '"'
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(int(value)) if isinstance(value, bool) else repr(value)
+
+
+def _load(result: pq.abc.PGresult) -> Rows:
+    if not result.ntuples:
+        return []
+    loads = [_LOADS.get(result.ftype(column), _to_text) for column in range(result.nfields)]
+    value = result.get_value
+    return [_row(value, row, loads) for row in range(result.ntuples)]
+
+
+def _row(
+    value: Callable[[int, int], bytes | None], row: int, loads: list[Callable[[bytes], Any]]
+) -> Row:
+    cells = [value(row, column) for column in range(len(loads))]
+    return tuple(
+        [None if cell is None else load(cell) for cell, load in zip(cells, loads, strict=True)]
+    )
+
+
+def _to_text(data: bytes) -> str:
+    return data.decode()
+
+
+def _to_int(data: bytes) -> int:
+    return int.from_bytes(data, signed=True)
+
+
+def _to_float(data: bytes) -> float:
+    return struct.unpack("!d", data)[0]
+
+
+_LOADS: dict[int, Callable[[bytes], Any]] = {
+    16: lambda data: data == b"\1",  # boolean
+    17: bytes,  # bytea
+    20: _to_int,
+    21: _to_int,
+    23: _to_int,
+    701: _to_float,  # double precision
+}
+"""How a value of each type, by its object id in every PostgreSQL, is read from binary form."""

@@ -1,0 +1,184 @@
+"""Who is alive, and who hears of what, when several programs share a PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psycopg
+import pytest
+
+from holdfast import TaskRunner
+from holdfast.liveness import Heartbeat, Observer
+from holdfast.models import MAIN
+from holdfast.store import open_store, verbs
+from holdfast.store.payload import encode_payload
+from holdfast.store.processes import is_running, this_process
+from holdfast.store.verbs import ClaimFilter, NewItem, NewTask
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from holdfast import SyncContext, TaskRunner
+
+runner = TaskRunner(sys.argv[1], workspace=sys.argv[2])
+
+def note(word):
+    with open(sys.argv[2] + "/notes", "a") as file:
+        file.write(word + "\\n")
+    return word
+
+@runner.task
+def job(ctx: SyncContext) -> str:
+    ctx.step(note, "first")
+    ctx.step(hang if sys.argv[3] == "hang" else note, "second")
+    return "done"
+
+def hang(word):
+    note("hanging")
+    time.sleep(600)
+
+print(runner.options(key="k").run(job))
+"""
+
+
+@pytest.fixture
+def store(postgres_url):
+    with open_store(f"{postgres_url}&listen=off") as opened:
+        yield opened
+
+
+def _claim(store, worker):
+    empty = encode_payload({})
+    item = NewItem(MAIN, "work", empty, "default", 0, b"", 3)
+    store.commit(verbs.create_task(NewTask("01a", "work", empty, (item,)), 1.0)).wait()
+    wanted = ClaimFilter(("work",), ("default",))
+    return store.commit(verbs.claim_work_items(worker, wanted, 1, store.now())).wait()
+
+
+def test_a_worker_is_overdue_by_the_servers_clock_whatever_an_observer_counts(store):
+    heart = Heartbeat(store, lease=30.0)
+    heart.start()
+    try:
+        worker = heart.worker_id
+        _claim(store, worker)
+        (record,) = store.read(verbs.list_workers())
+        assert store.read(verbs.overdue_workers()) == []
+        expired = verbs.expire_worker(worker, record.renewals, store.now())
+        assert store.commit(expired).wait() == []
+    finally:
+        heart.stop()
+
+
+def test_a_worker_that_does_not_renew_is_taken_back_after_its_lease(store):
+    heart = Heartbeat(store, lease=30.0)
+    heart.start()
+    worker = heart.worker_id
+    heart._stopping.set()  # noqa: SLF001  alive, but silent from now on
+    heart._thread.join()  # noqa: SLF001
+    _claim(store, worker)
+    place = store.engine._place  # noqa: SLF001
+    with psycopg.connect(place.server) as connection:
+        connection.execute(f"UPDATE {place.schema}.workers SET expires_at = now() - interval '1 s'")  # noqa: S608
+    taken = asyncio.run(Observer(store, 0.5).look())
+    assert [each.item_id for each in taken] == [MAIN]
+
+
+def test_the_end_of_a_process_on_this_machine_is_seen():
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from holdfast.store.processes import *; print(this_process(), flush=True); input()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    where = process.stdout.readline().strip()
+    assert is_running(process.pid, where) is True
+    process.kill()
+    time.sleep(0.2)
+    assert is_running(process.pid, where) is False  # not reaped yet
+    process.communicate()
+    assert is_running(process.pid, where) is False
+    assert is_running(os.getpid(), where) is False  # its id was given to another one
+    assert is_running(os.getpid(), this_process()) is True
+    assert is_running(os.getpid(), "another-boot/1/2") is None
+    assert is_running(os.getpid(), "") is None
+
+
+def test_what_one_program_makes_ready_another_hears_of_at_once(postgres_url):
+    with open_store(f"{postgres_url}&listen=off") as two:
+        two.commit(verbs.drain_worker("nobody", 1.0)).wait()
+        if two.engine._writer.backend is None:  # noqa: SLF001
+            pytest.skip("a pooler stands between; notifications need a direct URL")
+    with open_store(postgres_url) as one, open_store(postgres_url) as two:
+        _wait_for_news(one, one.engine.data_version(), 10)  # until it listens
+        before = one.engine.data_version()
+        empty = encode_payload({})
+        item = NewItem(MAIN, "work", empty, "default", 0, b"", 3)
+        two.commit(verbs.create_task(NewTask("01a", "work", empty, (item,)), 1.0)).wait()
+        _wait_for_news(one, before, 3)
+
+
+def _wait_for_news(store, before, seconds):
+    ends = time.monotonic() + seconds
+    while store.engine.data_version() >> 40 == before >> 40:
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+
+
+def test_without_notifications_others_look_now_and_then(store):
+    before = store.engine.data_version()
+    ends = time.monotonic() + 5
+    while store.engine.data_version() == before:
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def test_a_killed_program_is_followed_by_the_next_within_seconds(postgres_url, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    url = f"{postgres_url}"
+    first = subprocess.Popen([sys.executable, str(program), url, str(tmp_path), "hang"])  # noqa: S603
+    ends = time.monotonic() + 30
+    while "hanging" not in _notes(tmp_path):
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    started = time.monotonic()
+    second = subprocess.run(  # noqa: S603
+        [sys.executable, str(program), url, str(tmp_path), "note"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert second.stdout.strip() == "done"
+    assert _notes(tmp_path) == ["first", "hanging", "second"]
+    assert time.monotonic() - started < 20
+
+
+def _notes(folder):
+    file = folder / "notes"
+    return file.read_text().split() if file.exists() else []
+
+
+def test_a_handler_runs_on_postgresql_as_it_does_on_sqlite(postgres_url, tmp_path):
+    runner = TaskRunner(postgres_url, workspace=str(tmp_path))
+
+    @runner.task
+    def double(ctx, n: int) -> int:
+        return sum(ctx.map(lambda i: ctx.step(abs, i), range(n)))
+
+    try:
+        assert runner.run(double, n=5) == 10
+        assert runner.run(double, n=5) == 10
+    finally:
+        runner.close()
