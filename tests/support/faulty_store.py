@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -208,7 +209,13 @@ def go_on(root: Path, run: int = 2) -> list[str]:
 def settle(store: Store, world: World, path: str, needs: list[str]) -> list[str]:
     """Settle what is in doubt; return what was reported and isn't, or isn't and should be."""
     reported = {need.split()[2].rstrip(":") for need in needs if " resolve " in need}
-    snapshot = take_snapshot(path)
+    # Of a copy: a second store may write, and past the recorded disk.
+    with tempfile.TemporaryDirectory() as folder:
+        copy = str(Path(folder, DATABASE))
+        connection = apsw.Connection(path)
+        connection.execute("VACUUM INTO ?", (copy,))
+        connection.close()
+        snapshot = take_snapshot(copy)
     sent = {line["key"] for line in world.lines(OUTBOX)}
     for call in snapshot.calls:
         if call.entry in reported:
