@@ -12,6 +12,7 @@ from holdfast import codec, errors
 from holdfast.models import Entry, ItemRecord
 from holdfast.states import Effect, EntryKind, EntryStatus, MarkerKind
 from holdfast.store.payload import Payload, make_payload
+from holdfast.store.verbs import Append
 
 IDENTITY = 16
 """Bytes of an identity: 2^64 calls of one item before two are likely to collide."""
@@ -144,6 +145,19 @@ def settled_keyed(call: Recorded) -> bool:
 
 
 # -- the chain ------------------------------------------------------------------------------------
+
+
+def addition(drafts: Iterable[Draft], seq: int, head: bytes, *, attempt: int, now: float) -> Append:
+    """Return drafts as an addition to a journal that ends at `seq` with that chain head."""
+    before = seq
+    entries: list[Entry] = []
+    blobs: list[Payload] = []
+    for draft in drafts:
+        entry = place(draft, seq + 1, head, attempt=attempt, now=now)
+        seq, head = entry.seq, entry.chain
+        entries.append(entry)
+        blobs.extend(p for p in (draft.request, draft.outcome) if p and p.digest)
+    return Append(before, tuple(entries), tuple(blobs), head)
 
 
 def place(draft: Draft, seq: int, head: bytes, *, attempt: int, now: float) -> Entry:

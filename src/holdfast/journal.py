@@ -24,9 +24,9 @@ from holdfast.entries import (
     INSIDE,
     Draft,
     Recorded,
+    addition,
     is_keyed,
     is_redone,
-    place,
     scope_inside,
     settled_keyed,
     verify_chain,
@@ -35,7 +35,7 @@ from holdfast.models import Claimed, Entry, ItemRecord, Lease
 from holdfast.states import Effect, EntryKind, EntryStatus, MarkerKind
 from holdfast.store import Store, verbs
 from holdfast.store.committer import Ticket
-from holdfast.store.payload import Payload, decode_payload
+from holdfast.store.payload import decode_payload
 from holdfast.store.verb import Refused, Verb
 from holdfast.store.verbs import Append
 
@@ -283,17 +283,13 @@ class Journal:
         """
         if self._failed is not None:
             raise self._failed
-        before = self.seq
-        entries: list[Entry] = []
-        blobs: list[Payload] = []
-        now = self.store.now()
-        for draft in drafts:
-            entry = place(draft, self.seq + 1, self.head, attempt=self.item.attempts, now=now)
-            self.seq, self.head = entry.seq, entry.chain
+        append = addition(
+            drafts, self.seq, self.head, attempt=self.item.attempts, now=self.store.now()
+        )
+        self.seq, self.head = append.after, append.head
+        for entry in append.entries:
             self._note(entry)
-            entries.append(entry)
-            blobs.extend(p for p in (draft.request, draft.outcome) if p and p.digest)
-        return Append(before, tuple(entries), tuple(blobs), self.head)
+        return append
 
     async def write(self, verb: Verb[T]) -> T:
         """Commit a verb that appends to this journal; a failure ends the attempt.

@@ -12,14 +12,14 @@ from typing import Literal
 import msgspec
 
 from holdfast import codec, error_codec, errors
-from holdfast.entries import Draft, marker, place, verify_chain
+from holdfast.entries import Draft, addition, marker, verify_chain
 from holdfast.ids import new_id
 from holdfast.models import Entry, ItemRecord, Task
 from holdfast.needs import find_needs
 from holdfast.redaction import redact
 from holdfast.states import Effect, EntryKind, EntryStatus, ItemStatus, MarkerKind, TaskStatus
 from holdfast.store import Store, verbs
-from holdfast.store.payload import REFERENCE, Payload, encode_payload, load_payload, make_payload
+from holdfast.store.payload import REFERENCE, encode_payload, load_payload, make_payload
 from holdfast.store.verbs import Append
 
 Resolution = Literal["done", "retry", "new", "fail"]
@@ -186,15 +186,7 @@ def _resolution(entry: Entry, how: Resolution, value: object) -> Draft:
 
 def append_to(item: ItemRecord, drafts: list[Draft], now: float) -> Append:
     """Return drafts as an addition to the journal of an item nobody executes."""
-    seq, head = item.seq, item.chain_head
-    entries: list[Entry] = []
-    blobs: list[Payload] = []
-    for draft in drafts:
-        entry = place(draft, seq + 1, head, attempt=item.attempts, now=now)
-        seq, head = entry.seq, entry.chain
-        entries.append(entry)
-        blobs.extend(p for p in (draft.request, draft.outcome) if p and p.digest)
-    return Append(item.seq, tuple(entries), tuple(blobs), head)
+    return addition(drafts, item.seq, item.chain_head, attempt=item.attempts, now=now)
 
 
 def needs_of(store: Store, task_id: str) -> list[str]:

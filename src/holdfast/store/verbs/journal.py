@@ -100,17 +100,8 @@ def append_resolution(  # noqa: PLR0917  the facts of one row
     Returns False when the journal has moved on meanwhile: read it again.
     """
     yield from lock_task(task_id)
-    rows = yield from run(
-        "item.extend_idle",
-        task_id=task_id,
-        item_id=item_id,
-        before=append.before,
-        seq=append.after,
-        head=append.head,
-    )
-    if not rows:
+    if not (yield from _extend_idle(task_id, item_id, append)):
         return False
-    yield from put_entries(task_id, item_id, append)
     yield from event(task_id, item_id, "entry_resolved", now, entry=seq, how=how)
     yield from run("item.leave_doubt", task_id=task_id, item_id=item_id)
     yield from release_free(task_id, now)
@@ -121,6 +112,10 @@ def append_resolution(  # noqa: PLR0917  the facts of one row
 @verb()
 def extend_idle(task_id: str, item_id: str, append: Append) -> Steps[bool]:
     """Add entries to the journal of an item nobody executes; False when it has moved on."""
+    return (yield from _extend_idle(task_id, item_id, append))
+
+
+def _extend_idle(task_id: str, item_id: str, append: Append) -> Steps[bool]:
     rows = yield from run(
         "item.extend_idle",
         task_id=task_id,
