@@ -1,4 +1,8 @@
-"""Options for every test, and the PostgreSQL that some of them need."""
+"""Options for every test, and the PostgreSQL that some of them need.
+
+`HOLDFAST_TEST_PG_URL` names a server to use instead of one of our own; its user must be allowed to
+create schemas.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,16 @@ from itertools import count
 
 import pytest
 from hypothesis import settings
-from support.postgres import VARIABLE, Server, UnavailableError
+
+from holdfast import errors
+from holdfast.testing import PostgresServer
 
 # A property must hold, not hold within 200 ms on a busy machine; pytest's own timeout ends what
 # hangs. CI also draws the same examples every time, so that a red run can be repeated.
 settings.register_profile("holdfast", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "holdfast")
+
+VARIABLE = "HOLDFAST_TEST_PG_URL"
 
 _schemas = count(1)
 
@@ -22,8 +30,8 @@ def postgres_server():
     """Return a PostgreSQL server of this test process's own."""
     pytest.importorskip("psycopg")
     try:
-        server = Server()
-    except UnavailableError as reason:
+        server = PostgresServer()
+    except errors.StoreOpenError as reason:
         pytest.skip(f"NO POSTGRESQL: {reason}")
     yield server
     server.stop()

@@ -8,13 +8,13 @@ import signal
 import time
 
 import pytest
-from support.postgres import Server, UnavailableError
 
 from holdfast import errors
 from holdfast.models import MAIN
 from holdfast.store import open_store, verbs
 from holdfast.store.payload import encode_payload
 from holdfast.store.verbs import NewItem, NewTask
+from holdfast.testing import PostgresServer
 
 DEADLINE = 2.0
 
@@ -22,8 +22,8 @@ DEADLINE = 2.0
 @pytest.fixture
 def server():
     try:
-        own = Server()
-    except UnavailableError as reason:
+        own = PostgresServer()
+    except errors.StoreOpenError as reason:
         pytest.skip(f"NO POSTGRESQL: {reason}")
     yield own
     own.stop()

@@ -10,7 +10,7 @@
         assert process.wait().how == "killed"
 
 Crashes are real: a signal to a real process at a chosen boundary (`CrashingEngine`). Time is a
-value that a test moves (`ManualClock`).
+value that a test moves (`ManualClock`). `PostgresServer` is a real PostgreSQL of the test's own.
 
 `python -m holdfast.testing.campaign` crashes a reference task at every boundary and checks what is
 promised.
@@ -18,6 +18,7 @@ promised.
 
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.crash import CrashingEngine, CrashPlan, Point, crash_at, open_with_plan
+from holdfast.testing.postgres import PostgresServer
 from holdfast.testing.processes import Ended, Process
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Ended",
     "ManualClock",
     "Point",
+    "PostgresServer",
     "Process",
     "crash_at",
     "open_with_plan",
