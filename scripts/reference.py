@@ -69,6 +69,10 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "secret": ("Values that are never stored", ("Secret",)),
     "registry": ("Types that may come back from stored data", ("register_type",)),
     "clock": ("Time", ("Clock", "SystemClock")),
+    "agents.gates": (
+        "When an agent's work counts as done",
+        ("Gate", "GateResult", "find_gates", "command_gate", "run_gates"),
+    ),
 }  # fmt: skip
 """What is public, by module: a heading and the names, in reading order."""
 
