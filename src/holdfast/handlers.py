@@ -21,7 +21,9 @@ from holdfast.tool import bind_arguments, is_async, name_of
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Planner = Callable[[Task], Sequence[WorkItem] | Awaitable[Sequence[WorkItem]]]
+Plan = Sequence[WorkItem] | Awaitable[Sequence[WorkItem]]
+Planner = Callable[[Task], Plan] | Callable[[Any, Task], Plan]
+"""Turns a task into a plan; one with two parameters is given a context first."""
 
 
 class Handler(Generic[P, T]):
@@ -69,6 +71,13 @@ class Handler(Generic[P, T]):
             ArgumentsError: they don't fit.
         """
         return bind_arguments(self.name, self.signature, args, kwargs)
+
+    @property
+    def planner_takes_context(self) -> bool:
+        """Whether the planner makes calls through a context: it has two parameters."""
+        if self.planner is None:
+            return False
+        return len(inspect.signature(self.planner).parameters) > 1
 
     def call_arguments(self, given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return stored arguments as positional and keyword ones.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -100,25 +100,33 @@ class Invocation:
         handler = handlers.get(item.handler)
         given = decode_payload(self._attempt.store, item.task_id, item.input)
         args, kwargs = handler.call_arguments(cast("Mapping[str, Any]", given))
+        return await self._with_context(handler.function, args, kwargs)
+
+    async def _with_context(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> object:
         context = Context(self._attempt)
-        if handler.is_async:
-            value = await handler.function(context, *args, **kwargs)
+        if is_async(function):
+            value = await function(context, *args, **kwargs)
         else:
             portal = Portal(self._attempt.loop)
             sync_context = SyncContext(context, portal)
-            call = functools.partial(handler.function, sync_context, *args, **kwargs)
+            call = functools.partial(function, sync_context, *args, **kwargs)
             value = await portal.run(call, handler=True)
         await self._attempt.ledger.settle_left()
         return value
 
     async def _plan(self, planned: Handler[..., Any]) -> object:
-        planner = planned.planner
+        planner = cast("Callable[..., Any] | None", planned.planner)
         if planner is None:
             message = f"{planned.name} has no planner in this program; register it again."
             raise errors.UnknownHandlerError(message, name=planned.name)
+        task = self._attempt.task
+        if planned.planner_takes_context:
+            return await self._with_context(planner, (task,), {})
         if is_async(planner):
-            return await cast("Any", planner(self._attempt.task))
-        return await start_thread(functools.partial(planner, self._attempt.task))
+            return await planner(task)
+        return await start_thread(functools.partial(planner, task))
 
 
 def _outcome(running: asyncio.Future[object]) -> Outcome:

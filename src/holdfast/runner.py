@@ -159,9 +159,10 @@ class TaskRunner:
     def planner(self, handler: Handler[..., Any]) -> Callable[[Planner], Planner]:
         """Register the function that turns a task into a plan.
 
-        It is given the task and returns work items; the task's own function comes after all of
-        them; `ctx.results` holds what those returned that nothing else in the plan comes after. A
-        committed plan is pinned to its task.
+        It is given the task, or a context and the task, and returns work items; the task's own
+        function comes after all of them; `ctx.results` holds what those returned that nothing else
+        in the plan comes after. A committed plan is pinned to its task. A crash inside runs the
+        planner again; what it did through its context is recorded, as in any handler.
         """
 
         def register(planner: Planner) -> Planner:

@@ -244,3 +244,41 @@ def test_an_item_of_a_plan_has_its_own_policy_and_priority(runner):
     assert handle.run() == {"a": 1}
     item = runner.store.read(verbs.get_item(handle.task_id, "a"))
     assert (item.priority, item.max_crashes, item.status) == (4, 9, ItemStatus.SUCCEEDED)
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_planner_with_a_context_does_not_pay_for_its_calls_twice(runner, sync):
+    asked = []
+
+    @runner.task
+    async def part(ctx: Context, name: str) -> str:
+        return name
+
+    @runner.task(name="planned", retry=RetryPolicy(max_attempts=2, initial=0.01))
+    async def planned(ctx: Context) -> list:
+        return sorted(ctx.results.values())
+
+    def ask() -> list[str]:
+        asked.append("model")
+        return ["a", "b"]
+
+    def items(names: list[str]) -> list[WorkItem]:
+        if len(asked) == 1:
+            asked.append("crash")
+            raise RuntimeError
+        return [WorkItem(name, part, {"name": name}) for name in names]
+
+    if sync:
+
+        @runner.planner(planned)
+        def plan(ctx, task) -> list[WorkItem]:
+            return items(ctx.llm(ask))
+
+    else:
+
+        @runner.planner(planned)
+        async def plan(ctx, task) -> list[WorkItem]:
+            return items(await ctx.llm(ask))
+
+    assert runner.run(planned) == ["a", "b"]
+    assert asked == ["model", "crash"]
