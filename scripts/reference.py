@@ -59,8 +59,8 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "operations": (
         "What people do to tasks",
         (
-            "find_task", "cancel", "retry", "send_signal", "resolve", "needs_of", "verify_chains",
-            "ChainReport",
+            "find_task", "cancel", "retry", "send_signal", "resolve", "needs_of", "limit_queue",
+            "verify_chains", "ChainReport",
         ),
     ),
     "store": ("The database", ("open_store", "Store", "Pending")),

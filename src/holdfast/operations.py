@@ -6,6 +6,7 @@ Everything here is one transaction of the store each; a crash leaves it done or 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -100,6 +101,48 @@ async def send_signal(store: Store, task_id: str, name: str, payload: object = N
     now = store.now()
     store.read(verbs.get_task(task_id))
     await store.commit(verbs.send_signal(task_id, new_id(now), name, encode_payload(payload), now))
+
+
+# -- queues ---------------------------------------------------------------------------------------
+
+
+async def limit_queue(
+    store: Store,
+    name: str,
+    *,
+    running: int | None = None,
+    rate: int | None = None,
+    per: float = 1.0,
+) -> None:
+    """Set what a queue allows, for all workers on all machines; durable when this returns.
+
+    It counts for every claim that begins afterwards; what runs goes on. Without any limit the
+    queue is unlimited again.
+
+    Args:
+        store: the database.
+        name: of the queue.
+        running: items that may run at once; 0 holds the queue. One that waits doesn't run.
+        rate: items that may start within any `per` seconds. An item that goes on after a wait, a
+            retry or a crash starts again.
+        per: seconds.
+
+    Raises:
+        UsageError: a limit makes no sense; nothing was changed.
+    """
+    if not name:
+        message = "A queue needs a name."
+        raise errors.UsageError(message)
+    if running is not None and running < 0:
+        message = f"{running} items can't run at once. Use 0 or more, or None for any number."
+        raise errors.UsageError(message)
+    if rate is not None and rate < 1:
+        message = f"{rate} starts are no rate. Use 1 or more; running=0 holds the queue."
+        raise errors.UsageError(message)
+    if not (math.isfinite(per) and per > 0):
+        message = f"A rate is so many starts in so many seconds, more than 0, not {per}."
+        raise errors.UsageError(message)
+    await store.commit(verbs.limit_queue(name, running, rate, per))
 
 
 # -- settling what is in doubt --------------------------------------------------------------------

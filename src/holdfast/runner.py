@@ -333,6 +333,20 @@ class TaskRunner:
         settled = operations.resolve(self.store, entry, how, value)
         block_on(settled, "resolve", "operations.resolve")
 
+    # -- queues ----------------------------------------------------------------------------------
+
+    def limit_queue(
+        self,
+        name: str,
+        *,
+        running: int | None = None,
+        rate: int | None = None,
+        per: float = 1.0,
+    ) -> None:
+        """Set what a queue allows; see `holdfast.operations.limit_queue`."""
+        limited = operations.limit_queue(self.store, name, running=running, rate=rate, per=per)
+        block_on(limited, "limit_queue", "operations.limit_queue")
+
 
 class Register(Protocol):
     """What `runner.task(…)` with options returns: a decorator."""

@@ -168,16 +168,24 @@ class Worker:
             await self._claim(heartbeat)
             await self._checks.start(heartbeat.worker_id)
 
-    async def _claim(self, heartbeat: Heartbeat) -> None:
-        free = self._concurrency - len(self._running)
-        if free <= 0 or self._alone:
-            return
-        wanted = ClaimFilter(
+    @property
+    def _free(self) -> int:
+        """How many items more it can execute now."""
+        return 0 if self._alone else max(0, self._concurrency - len(self._running))
+
+    @property
+    def _wanted(self) -> ClaimFilter:
+        return ClaimFilter(
             self._handlers.names, self._queues, self._root_id, idle=not self._running
         )
+
+    async def _claim(self, heartbeat: Heartbeat) -> None:
+        free = self._free
+        if not free:
+            return
         try:
             claimed = await self._store.commit(
-                verbs.claim_work_items(heartbeat.worker_id, wanted, free, self._store.now())
+                verbs.claim_work_items(heartbeat.worker_id, self._wanted, free, self._store.now())
             )
         except errors.LeaseLostError:
             return  # taken for dead: the heartbeat notices, and the next call starts anew
@@ -211,9 +219,11 @@ class Worker:
         self._wake.set()
 
     async def watch(self) -> None:
-        """Wait until there may be something to claim, at most until the next timer is due."""
-        due = self._store.read(verbs.next_wake())
-        timeout = IDLE if due is None else max(0.0, min(IDLE, due - self._store.now()))
+        """Wait until there may be something to claim, at most until time makes something ready."""
+        due = None
+        if self._free:
+            due = self._store.read(verbs.next_wake(self._wanted, self._store.now()))
+        timeout = IDLE if due is None else min(IDLE, due)
         try:
             async with asyncio.timeout(timeout):
                 await self._wake.wait()

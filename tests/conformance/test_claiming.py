@@ -132,11 +132,12 @@ def test_due_timers_are_claimed_and_others_wait(world):
     parked = Parked(ItemStatus.WAITING, '{"kind":"timer"}', wake_at=world.now + 10)
     world.do(verbs.park_work_item(lease, world.append(lease), parked, world.now))
     assert world.task_status(task) == "waiting"
-    assert world.read(verbs.next_wake()) == world.now + 10
+    wanted = verbs.ClaimFilter(("work",), ("default",))
+    assert world.read(verbs.next_wake(wanted, world.now)) == 10
     assert world.claim(world.worker()) == []
     world.now += 10
     assert world.claim_one().item.attempts == 1  # waiting isn't counted as an attempt
-    assert world.read(verbs.next_wake()) is None
+    assert world.read(verbs.next_wake(wanted, world.now)) is None
 
 
 def test_held_leases_are_those_of_the_worker(world):

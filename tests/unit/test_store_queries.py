@@ -65,7 +65,6 @@ def test_a_comment_is_no_part_of_a_query():
 HOT = {
     "item.candidates": "work_items_ready",
     "item.candidates_of_root": "work_items_ready_of_root",
-    "item.holds_alone": "work_items_leased",
     "item.wake_due": "work_items_wake",
     "item.next_wake": "work_items_wake",
     "item.fence": "PRIMARY KEY",
@@ -88,6 +87,9 @@ HOT = {
     "task.adopt_verification": "tasks_to_verify",
     "task.to_verify": "tasks_to_verify",
     "task.prunable": "tasks_finished",
+    "queue.look": "work_items_leased",
+    "queue.room": "work_items_running",
+    "queue.list": "work_items_ready",
     "signal.peek": "PRIMARY KEY",
     "signal.wake": "work_items_by_status",
     "journal.read": "PRIMARY KEY",

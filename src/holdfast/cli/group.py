@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, Lazy]] = {
     "Look": {
         "tasks": Lazy("tasks", "List tasks, the newest first."),
         "show": Lazy("show", "Show all about one task: items, journal, evidence, timeline."),
+        "queues": Lazy("queues", "List queues: limits, what runs, what is ready and how long."),
         "stats": Lazy("upkeep", "Count what is there, and what replay and cache saved."),
     },
     "Decide": {
@@ -37,6 +38,9 @@ SECTIONS: dict[str, dict[str, Lazy]] = {
         "fork": Lazy("deciding", "Make a new task that goes on from a checkpoint."),
         "resolve": Lazy("deciding", "Settle a call in doubt: say what happened."),
         "signal": Lazy("deciding", "Send a signal to a task."),
+    },
+    "Steer": {
+        "queue": Lazy("queues", "Limit a queue, for all workers on all machines."),
     },
     "Check and clean": {
         "verify": Lazy("verify", "Check a task's evidence, hash chains and stored payloads again."),

@@ -19,12 +19,12 @@ TYPES = {
     """,
     "float8": """
         at checked_at claim_order cost created_at expires_at finished lease now pause pause_max
-        per_priority reserved_before seconds seen_at started_at value verified_at wake_at
+        per per_priority reserved_before seconds seen_at started_at value verified_at wake_at
     """,
     "int8": """
         after attempt batch before below changed generation input_tokens journal_seq keep keyed
-        limit max_crashes micros must_run number output_tokens pid position priority proven ref
-        remaining renewals require_evidence root seen seq shared slot token until
+        limit max_crashes micros must_run number output_tokens pid position priority proven rate ref
+        remaining renewals require_evidence root running seen seq shared slot token until
     """,
 }
 """The type of a parameter, by its name. Any other is text; a query that means another says so, as

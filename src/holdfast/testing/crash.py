@@ -30,7 +30,7 @@ IDLE = frozenset(
         "worker.renew",
         "writer.mark",
         "item.wake_due",
-        "item.holds_alone",
+        "queue.look",
         "item.candidates",
         "item.candidates_of_root",
     }

@@ -53,6 +53,7 @@ from holdfast.store.verbs.journal import (
     report_progress,
     take_signal,
 )
+from holdfast.store.verbs.queues import QueueRecord, limit_queue, list_queues
 from holdfast.store.verbs.reopening import Reopening, dependents_of, reopen_items
 from holdfast.store.verbs.retention import (
     count_rows,
@@ -106,6 +107,7 @@ __all__ = [
     "NewItem",
     "NewTask",
     "Parked",
+    "QueueRecord",
     "Reopening",
     "Reservation",
     "Submitted",
@@ -144,6 +146,7 @@ __all__ = [
     "held_leases",
     "invalidate",
     "is_taken_for_dead",
+    "limit_queue",
     "list_checkpoints",
     "list_children",
     "list_claims",
@@ -151,6 +154,7 @@ __all__ = [
     "list_events",
     "list_items",
     "list_predecessors",
+    "list_queues",
     "list_tasks",
     "list_workers",
     "look_up",

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
 import msgspec
 
 from holdfast.models import PLAN, Checkpoint, Claim, Claimed, ItemRecord, Lease, Task
 from holdfast.states import ItemStatus
 from holdfast.store.payload import Payload, keep_blob
-from holdfast.store.verb import Refused, Rows, Steps, run, verb
+from holdfast.store.verb import Refused, Row, Rows, Steps, run, verb
 from holdfast.store.verbs.checkpoints import put_checkpoint
+from holdfast.store.verbs.queues import (
+    Places,
+    count_starts,
+    keep_place_of_item,
+    keep_places,
+)
 from holdfast.store.verbs.shared import (
     Append,
     appended,
@@ -23,6 +32,10 @@ from holdfast.store.verbs.shared import (
 
 PATIENCE = 2.0
 """Seconds that busy workers leave an item to idle ones which is to be run alone."""
+
+SOON = 0.03
+"""Seconds after which a worker asks again for a place in a limited queue that has room: another
+claim had the queue at that moment. Also the least that it waits for the next start to be due."""
 
 
 class ClaimFilter(msgspec.Struct, frozen=True):
@@ -50,14 +63,23 @@ def claim_work_items(
     An item suspected of crashing its process is given out only to an idle worker, and alone; while
     it runs, its worker claims nothing else. Busy workers pass it by for `PATIENCE` seconds, since
     an idle one takes it at once; then they claim nothing behind it, until one of them is idle.
+
+    Of a limited queue only as many are leased as it has room for.
     """
     if not (yield from run("worker.renew", worker_id=worker_id, now=now)):
         return Refused("", "", 0, "claim_work_items")
     yield from wake_due(now)
-    if (yield from run("item.holds_alone", worker_id=worker_id)):
+    look = yield from run(
+        "queue.look", worker_id=worker_id, queues=_json(wanted.queues), root_id=wanted.root_id
+    )
+    holds_alone, limited = look[0]
+    if holds_alone:
         return []
+    places = Places()
+    if limited != "[]":  # those that aren't limited pay nothing for it
+        places = yield from keep_places(msgspec.json.decode(limited), limit, now)
     claimed: list[Claimed] = []
-    for task_id, item_id, alone, _ in (yield from _candidates(wanted, limit, now)):
+    for task_id, item_id, alone, _, _ in (yield from _candidates(wanted, limit, places, now)):
         if alone and (claimed or not wanted.idle):
             break
         one = yield from _claim(task_id, item_id, worker_id, now)
@@ -65,23 +87,51 @@ def claim_work_items(
             claimed.append(one)
         if alone:
             break
+    yield from count_starts(places, [each.item.queue for each in claimed], now)
     return claimed
 
 
-def _candidates(wanted: ClaimFilter, limit: int, now: float) -> Steps[Rows]:
-    limits = {
-        "handlers": msgspec.json.encode(wanted.handlers).decode(),
+def _candidates(wanted: ClaimFilter, limit: int, places: Places, now: float) -> Steps[Rows]:
+    asked = {
+        "handlers": _json(wanted.handlers),
         "idle": int(wanted.idle),
         "in_line_since": now - PATIENCE,
-        "limit": limit,
     }
     if wanted.root_id is not None:
-        return (yield from run("item.candidates_of_root", **limits, root_id=wanted.root_id))
+        asked["root_id"] = wanted.root_id
+        return (yield from _candidates_of_root(asked, limit, places))
     # One queue at a time: then the index gives them in order, and only as many as are wanted.
     rows: Rows = []
     for queue in dict.fromkeys(wanted.queues):
-        rows += yield from run("item.candidates", **limits, queue=queue)
-    return sorted(rows, key=lambda row: row[3])[:limit]
+        free = places.of(queue, limit)
+        if free:
+            rows += yield from run("item.candidates", **asked, queue=queue, limit=free)
+    return sorted(rows, key=_claim_order)[:limit]
+
+
+def _candidates_of_root(asked: Mapping[str, object], limit: int, places: Places) -> Steps[Rows]:
+    """Return candidates of any queue; what a full queue holds doesn't hide what is behind it."""
+    full = {queue for queue, free in places.room.items() if not free}
+    taken: Rows = []
+    while True:
+        left = limit - len(taken)
+        rows = yield from run("item.candidates_of_root", **asked, full=_json(full), limit=left)
+        found = Counter(row[4] for row in rows)
+        over = {queue for queue, count in found.items() if count > places.of(queue, limit)}
+        if not over:
+            return sorted(taken + rows, key=_claim_order)
+        for queue in over:
+            of_queue = [row for row in rows if row[4] == queue]
+            taken += of_queue[: places.of(queue, limit)]
+        full |= over
+
+
+def _claim_order(row: Row) -> float:
+    return row[3]
+
+
+def _json(names: Iterable[str]) -> str:
+    return msgspec.json.encode(tuple(names)).decode()
 
 
 def _claim(task_id: str, item_id: str, worker_id: str, now: float) -> Steps[Claimed | None]:
@@ -104,7 +154,8 @@ def claim_by_name(
 ) -> Steps[Claimed | str | Refused]:
     """Lease one named item if it is ready; otherwise return who holds it, or its status.
 
-    One that pauses after a crash or a failure is ready for whoever asks for it by name.
+    One that pauses after a crash or a failure is ready for whoever asks for it by name. One whose
+    queue is limited has to find room there.
 
     Raises:
         TaskNotFoundError: there is no such item.
@@ -113,13 +164,18 @@ def claim_by_name(
         return Refused(task_id, item_id, 0, "claim_by_name")
     yield from wake_due(now)
     yield from run("item.end_pause", task_id=task_id, item_id=item_id, now=now)
-    claimed = yield from _claim(task_id, item_id, worker_id, now)
+    places = yield from keep_place_of_item(task_id, item_id, now)
+    full = [queue for queue, free in places.room.items() if not free]
+    claimed = None if full else (yield from _claim(task_id, item_id, worker_id, now))
     if claimed is not None:
+        yield from count_starts(places, [claimed.item.queue], now)
         return claimed
     rows = yield from run("item.get", task_id=task_id, item_id=item_id)
     if not rows:
         raise no_task(f"{task_id} with an item {item_id}")
     item = to_item(rows[0])
+    if full and item.status is ItemStatus.READY:
+        return f"the limit of queue {full[0]}"
     return item.lease_owner or item.status
 
 
@@ -372,10 +428,23 @@ def list_predecessors(task_id: str, item_id: str) -> Steps[list[ItemRecord]]:
 
 
 @verb()
-def next_wake() -> Steps[float | None]:
-    """Return the wall time at which the next waiting item is due, if any."""
-    rows = yield from run("item.next_wake")
-    return rows[0][0]
+def next_wake(wanted: ClaimFilter, now: float) -> Steps[float | None]:
+    """Return in how many seconds there may be something to claim, as far as time decides that.
+
+    That is when the next waiting item is due, or when a limited queue, in which something is ready
+    that the worker can run, has room for it.
+    """
+    rows = yield from run(
+        "item.next_wake",
+        handlers=_json(wanted.handlers),
+        queues=_json(wanted.queues),
+        root_id=wanted.root_id,
+        now=now,
+    )
+    wake_at, place_in = rows[0]
+    seconds = [] if wake_at is None else [wake_at - now]
+    seconds += [] if place_in is None else [max(SOON, place_in)]
+    return max(0.0, min(seconds)) if seconds else None
 
 
 @verb()

@@ -45,14 +45,9 @@ SELECT work_items.* FROM below
 JOIN holdfast.work_items ON work_items.task_id = :task_id AND work_items.item_id = below.item_id
 WHERE below.item_id <> ALL (ARRAY(SELECT json_array_elements_text(:items::json)))
 
--- name: item.holds_alone
--- Whether a worker runs an item that is to have nothing beside it.
-SELECT 1 FROM holdfast.work_items
-WHERE lease_owner = :worker_id AND status = 'running' AND alone = 1 LIMIT 1
-
 -- name: item.candidates
 -- The ready items of a queue that this worker can run, in the order they are due.
-SELECT task_id, item_id, alone, claim_order FROM holdfast.work_items
+SELECT task_id, item_id, alone, claim_order, queue FROM holdfast.work_items
 WHERE status = 'ready' AND queue = :queue
   AND handler = ANY (ARRAY(SELECT json_array_elements_text(:handlers::json)))
   AND (alone = 0 OR :idle::int = 1 OR claim_order + priority * 60 <= :in_line_since::float8)
@@ -60,10 +55,11 @@ ORDER BY claim_order LIMIT :limit
 FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: item.candidates_of_root
--- The same among one task and its descendants.
-SELECT task_id, item_id, alone, claim_order FROM holdfast.work_items
+-- The same among one task and its descendants, but for full queues.
+SELECT task_id, item_id, alone, claim_order, queue FROM holdfast.work_items
 WHERE status = 'ready' AND root_id = :root_id
   AND handler = ANY (ARRAY(SELECT json_array_elements_text(:handlers::json)))
+  AND queue <> ALL (ARRAY(SELECT json_array_elements_text(:full::json)))
   AND (alone = 0 OR :idle::int = 1 OR claim_order + priority * 60 <= :in_line_since::float8)
 ORDER BY claim_order LIMIT :limit
 FOR NO KEY UPDATE SKIP LOCKED
@@ -105,8 +101,21 @@ WHERE (task_id, item_id) IN (
 RETURNING task_id
 
 -- name: item.next_wake
--- When the next waiting item is due.
-SELECT min(wake_at) FROM holdfast.work_items WHERE status = 'waiting' AND wake_at IS NOT NULL
+-- When the next waiting item is due, and in how many seconds a limited queue has room for a ready one.
+SELECT
+    (SELECT min(wake_at) FROM holdfast.work_items WHERE status = 'waiting' AND wake_at IS NOT NULL),
+    (SELECT min(coalesce(start.started_at + per - extract(epoch FROM clock_timestamp())::float8, 0))
+     FROM holdfast.queues
+     LEFT JOIN holdfast.queue_starts AS start
+       ON start.queue = queues.name AND start.number = queues.starts + 1 - queues.rate
+     WHERE (:root_id IS NOT NULL OR name = ANY (ARRAY(SELECT json_array_elements_text(:queues::json))))
+       AND (running IS NULL OR running > (
+                SELECT count(*) FROM holdfast.work_items
+                WHERE status = 'running' AND queue = queues.name))
+       AND EXISTS (SELECT 1 FROM holdfast.work_items
+                WHERE status = 'ready' AND queue = queues.name
+                  AND (:root_id IS NULL OR root_id = :root_id)
+                  AND handler = ANY (ARRAY(SELECT json_array_elements_text(:handlers::json)))))
 
 -- name: item.finish
 -- Store the result and give the lease back.

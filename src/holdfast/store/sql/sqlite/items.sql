@@ -45,24 +45,20 @@ SELECT work_items.* FROM below
 JOIN work_items ON work_items.task_id = :task_id AND work_items.item_id = below.item_id
 WHERE below.item_id NOT IN (SELECT value FROM json_each(:items))
 
--- name: item.holds_alone
--- Whether a worker runs an item that is to have nothing beside it.
-SELECT 1 FROM work_items
-WHERE lease_owner = :worker_id AND status = 'running' AND alone = 1 LIMIT 1
-
 -- name: item.candidates
 -- The ready items of a queue that this worker can run, in the order they are due.
-SELECT task_id, item_id, alone, claim_order FROM work_items
+SELECT task_id, item_id, alone, claim_order, queue FROM work_items
 WHERE status = 'ready' AND queue = :queue
   AND handler IN (SELECT value FROM json_each(:handlers))
   AND (alone = 0 OR :idle OR claim_order + priority * 60 <= :in_line_since)
 ORDER BY claim_order LIMIT :limit
 
 -- name: item.candidates_of_root
--- The same among one task and its descendants.
-SELECT task_id, item_id, alone, claim_order FROM work_items
+-- The same among one task and its descendants, but for full queues.
+SELECT task_id, item_id, alone, claim_order, queue FROM work_items
 WHERE status = 'ready' AND root_id = :root_id
   AND handler IN (SELECT value FROM json_each(:handlers))
+  AND queue NOT IN (SELECT value FROM json_each(:full))
   AND (alone = 0 OR :idle OR claim_order + priority * 60 <= :in_line_since)
 ORDER BY claim_order LIMIT :limit
 
@@ -99,8 +95,21 @@ WHERE status = 'waiting' AND wake_at <= :now
 RETURNING task_id
 
 -- name: item.next_wake
--- When the next waiting item is due.
-SELECT min(wake_at) FROM work_items WHERE status = 'waiting' AND wake_at IS NOT NULL
+-- When the next waiting item is due, and in how many seconds a limited queue has room for a ready one.
+SELECT
+    (SELECT min(wake_at) FROM work_items WHERE status = 'waiting' AND wake_at IS NOT NULL),
+    (SELECT min(coalesce(start.started_at + per - :now, 0))
+     FROM queues
+     LEFT JOIN queue_starts AS start
+       ON start.queue = queues.name AND start.number = queues.starts + 1 - queues.rate
+     WHERE (:root_id IS NOT NULL OR name IN (SELECT value FROM json_each(:queues)))
+       AND (running IS NULL OR running > (
+                SELECT count(*) FROM work_items
+                WHERE status = 'running' AND queue = queues.name))
+       AND EXISTS (SELECT 1 FROM work_items
+                WHERE status = 'ready' AND queue = queues.name
+                  AND (:root_id IS NULL OR root_id = :root_id)
+                  AND handler IN (SELECT value FROM json_each(:handlers))))
 
 -- name: item.finish
 -- Store the result and give the lease back.
