@@ -202,6 +202,10 @@ class Heartbeat:
         return True
 
 
+HUNG = 30.0
+"""Seconds after which a transaction is ended that nobody goes on with, whoever began it."""
+
+
 class _Seen(msgspec.Struct):
     renewals: int
     at: float
@@ -223,6 +227,7 @@ class Observer:
         self._store = store
         self._interval = interval
         self._seen: dict[str, _Seen] = {}
+        self._hung_at = store.clock.boottime() + HUNG
 
     async def look(self) -> list[TakenBack]:
         """Look once, and take back what dead workers held."""
@@ -231,12 +236,20 @@ class Observer:
         self._seen = {name: seen for name, seen in self._seen.items() if name in known}
         taken: list[TakenBack] = []
         overdue = set(self._store.read(verbs.overdue_workers()))
+        self._end_hung([worker.lease for worker in workers if worker.worker_id in overdue])
         for worker in workers:
             if self._store.engine.alive(worker.slot) is False:
                 taken += await self._expire(worker, None)
             elif self._is_silent(worker) or worker.worker_id in overdue:
                 taken += await self._expire(worker, worker.renewals)
         return taken
+
+    def _end_hung(self, leases: list[float]) -> None:
+        """Free the rows that a worker which lost its lease, or anybody, may still have locked."""
+        now = self._store.clock.boottime()
+        if leases or now >= self._hung_at:
+            self._store.read(verbs.end_hung_transactions(min([HUNG, *leases])))
+            self._hung_at = now + HUNG / 3
 
     async def _expire(self, worker: WorkerRecord, seen: int | None) -> list[TakenBack]:
         now = self._store.now()

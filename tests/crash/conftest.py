@@ -40,10 +40,17 @@ class Scripts:
         sys.stdout.write(output)
         return output
 
-    def scenario(self, name: str, **facts: Any) -> str:
-        """Run one function of `scenarios.py` in a program with a single thread, which may fork."""
+    def scenario(self, name: str, url: str | None = None, **facts: Any) -> str:
+        """Run one function of `scenarios.py` in a program with a single thread, which may fork.
+
+        Args:
+            name: the function.
+            url: of the database; an SQLite file by default.
+            facts: its arguments.
+        """
         given = [f"{key}={value}" for key, value in facts.items()]
-        return self.run(HERE / "scenarios.py", name, *given)
+        environment = {} if url is None else {"SCENARIO_URL": url}
+        return self.run(HERE / "scenarios.py", name, *given, **environment)
 
     def lines(self, file: str) -> list[str]:
         path = self.folder / file
@@ -63,3 +70,17 @@ def scripts(tmp_path: Path):
     started = Scripts(tmp_path)
     yield started
     started.end()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request) -> str | None:
+    """Return the URL of a new PostgreSQL schema, or None for an SQLite file."""
+    return request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def on(request) -> list[str]:
+    """Return what to tell the campaign about where to crash."""
+    if request.param == "sqlite":
+        return []
+    return ["--db", request.getfixturevalue("postgres_server_url")]

@@ -33,6 +33,7 @@ from holdfast.store.verbs import ClaimFilter, Finish, NewItem, NewTask, Parked
 from holdfast.sweep import RecoverySweep
 from holdfast.testing import CrashingEngine, CrashPlan, Point, Process, open_with_plan
 from holdfast.testing.checker import take_snapshot
+from holdfast.testing.site import Site
 from holdfast.testing.world import OUTBOX, World
 
 HERE = Path(__file__).parent
@@ -42,7 +43,7 @@ def say(*words):
     sys.stdout.write(" ".join(map(str, words)) + "\n")
 
 
-URL = "sqlite:///holdfast.db"
+URL = os.environ.get("SCENARIO_URL", "sqlite:///holdfast.db")
 CLOCK = SystemClock()
 boottime = CLOCK.boottime
 
@@ -61,7 +62,7 @@ def a_wrong_effect_class_is_caught():
 
     arms.Reference = Wrong
     points = [Point("effect", number, "after") for number in range(1, 14)]
-    outcomes = [arms.kill(Path.cwd() / str(point), point) for point in points]
+    outcomes = [arms.kill(Site.at(Path.cwd() / str(point)), point) for point in points]
     found = {text for outcome in outcomes for text in outcome.violations}
     assert any(text.startswith("repeated: notice:half way") for text in found), found
     assert any(text.startswith("repeated: notice:finished") for text in found), found
@@ -75,10 +76,13 @@ def run_sample(plan):
     """Run the sample script in this process, its store under a plan; returns how it ended."""
     import holdfast.store
 
-    opening = holdfast.store._open_engine  # noqa: SLF001  the script names its store by URL
-    holdfast.store._open_engine = lambda *given: CrashingEngine(  # noqa: SLF001  see above
-        opening(*given), plan
-    )
+    opening = holdfast.store.open_engine
+
+    def under_plan(*given):  # the script names its store by URL
+        engine, key = opening(*given)
+        return CrashingEngine.around(engine, plan), key
+
+    holdfast.store.open_engine = under_plan
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
@@ -369,7 +373,7 @@ def names():
 
 
 def snapshot():
-    with Process.fork(lambda _: take_snapshot("holdfast.db")) as reader:
+    with Process.fork(lambda _: take_snapshot(URL)) as reader:
         import msgspec
 
         from holdfast.testing.checker import Snapshot
@@ -387,7 +391,7 @@ def run_calls(how, seed, plan):
     """Run the handler; each run makes its calls in another order, after pauses of its own."""
     world = World(Path.cwd(), plan)
     chance = random.Random(seed)  # noqa: S311  pauses
-    store, _ = open_with_plan("holdfast.db", plan)
+    store, _ = open_with_plan(URL, plan)
     runner = TaskRunner(store)
 
     @tool

@@ -1,7 +1,7 @@
 """Crashes at the write boundaries of the reference task, by real signals to real processes.
 
-`make crash` runs every arm at every point. Here the process is killed at every point, and the other
-arms are sampled.
+`make crash` runs every arm at every point, `make crash ARGS='--db postgresql://…'` on PostgreSQL.
+Here the process is killed at every point of both, and the other arms are sampled.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import re
 import pytest
 
 SHARDS = 4
+SAMPLE = (24, 12)
+"""Scenarios of an arm, on SQLite and on PostgreSQL."""
 
 
 def figures(output: str) -> tuple[int, int]:
@@ -25,9 +27,9 @@ def figures(output: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_killed_at_every_boundary_nothing_is_lost_or_repeated(scripts, shard):
+def test_killed_at_every_boundary_nothing_is_lost_or_repeated(scripts, on, shard):
     output = scripts.run(
-        "-m", "holdfast.testing.campaign", "--arms", "kill", "--jobs", "2",
+        "-m", "holdfast.testing.campaign", "--arms", "kill", "--jobs", "4", *on,
         "--shard", f"{shard}/{SHARDS}",
     )  # fmt: skip
     points, _ = figures(output)
@@ -43,13 +45,13 @@ def test_killed_inside_a_once_call_without_reconcile_it_is_reported(scripts):
 
 
 @pytest.mark.parametrize("arm", ["zombie", "second", "double"])
-def test_zombies_second_workers_and_double_faults_do_no_harm(scripts, arm):
+def test_zombies_second_workers_and_double_faults_do_no_harm(scripts, on, arm):
     output = scripts.run(
-        "-m", "holdfast.testing.campaign", "--arms", arm, "--jobs", "6", "--sample", "24",
-        "--seed", "7",
+        "-m", "holdfast.testing.campaign", "--arms", arm, "--jobs", "6", *on,
+        "--sample", str(SAMPLE[bool(on)]), "--seed", "7",
     )  # fmt: skip
     # With another worker about, the one to be hit may not come as far as its point.
-    assert figures(output)[0] >= 6
+    assert figures(output)[0] >= SAMPLE[bool(on)] // 4
 
 
 def test_the_campaign_sees_an_effect_that_is_repeated(scripts):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 
-def test_every_kind_of_write_under_a_lost_lease_is_refused_and_an_event_says_so(scripts):
-    scripts.scenario("every_leased_write_of_a_zombie")
+def test_every_kind_of_write_under_a_lost_lease_is_refused_and_an_event_says_so(scripts, database):
+    scripts.scenario("every_leased_write_of_a_zombie", database)
 
 
-def test_a_handler_that_goes_on_after_the_takeover_can_do_nothing_through_its_context(scripts):
-    scripts.scenario("a_zombie_handler")
+def test_a_handler_that_goes_on_after_the_takeover_can_do_nothing_through_its_context(
+    scripts, database
+):
+    scripts.scenario("a_zombie_handler", database)

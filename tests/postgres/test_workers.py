@@ -12,13 +12,15 @@ import time
 import psycopg
 import pytest
 
-from holdfast import TaskRunner
+from holdfast import TaskRunner, errors
 from holdfast.liveness import Heartbeat, Observer
 from holdfast.models import MAIN
 from holdfast.store import open_store, verbs
+from holdfast.store.committer import drive
+from holdfast.store.engine import NotKeptError
 from holdfast.store.payload import encode_payload
 from holdfast.store.processes import is_running, this_process
-from holdfast.store.verbs import ClaimFilter, NewItem, NewTask
+from holdfast.store.verbs import Append, ClaimFilter, NewItem, NewTask
 
 PROGRAM = """
 import sys, time
@@ -86,6 +88,28 @@ def test_a_worker_that_does_not_renew_is_taken_back_after_its_lease(store):
         connection.execute(f"UPDATE {place.schema}.workers SET expires_at = now() - interval '1 s'")  # noqa: S608
     taken = asyncio.run(Observer(store, 0.5).look())
     assert [each.item_id for each in taken] == [MAIN]
+
+
+def test_a_worker_that_is_stopped_within_a_transaction_does_not_keep_its_item_from_others(
+    store, postgres_url
+):
+    heart = Heartbeat(store, lease=0.5)
+    heart.start()
+    (claimed,) = _claim(store, heart.worker_id)
+    heart._stopping.set()  # noqa: SLF001  nothing goes on from here, as after a SIGSTOP
+    heart._thread.join()  # noqa: SLF001
+    late = verbs.append_entries(claimed.lease, Append(claimed.item.seq), store.now())
+    store.engine.begin(wait=True)
+    drive(late.start(), store.engine.execute)  # its row is locked from now on
+    with open_store(f"{postgres_url}&listen=off", deadline=3) as other:
+        observer = Observer(other, 0.05)
+        ends = time.monotonic() + 10
+        while not (taken := asyncio.run(observer.look())):
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        assert [each.item_id for each in taken] == [MAIN]
+    with pytest.raises((errors.StoreUnavailableError, NotKeptError)):
+        store.engine.commit()
 
 
 def test_the_end_of_a_process_on_this_machine_is_seen():

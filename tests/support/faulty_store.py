@@ -203,7 +203,7 @@ def go_on(root: Path, run: int = 2) -> list[str]:
         wrong += check_not_repeated(world)
     else:
         return [*wrong, "stuck"]
-    return wrong + check(world, take_snapshot(path), range(1, each + 1))
+    return wrong + check(world, take_snapshot(f"sqlite:///{path}"), range(1, each + 1))
 
 
 def settle(store: Store, world: World, path: str, needs: list[str]) -> list[str]:
@@ -215,7 +215,7 @@ def settle(store: Store, world: World, path: str, needs: list[str]) -> list[str]
         connection = apsw.Connection(path)
         connection.execute("VACUUM INTO ?", (copy,))
         connection.close()
-        snapshot = take_snapshot(copy)
+        snapshot = take_snapshot(f"sqlite:///{copy}")
     sent = {line["key"] for line in world.lines(OUTBOX)}
     for call in snapshot.calls:
         if call.entry in reported:

@@ -155,7 +155,7 @@ def run(
     # A commit that failed may cost several branches an answer each, unlike a crash of one.
     ran.wrong += [
         text
-        for text in check(world, take_snapshot(str(root / "disk" / DATABASE)), [1])
+        for text in check(world, take_snapshot(f"sqlite:///{root / 'disk' / DATABASE}"), [1])
         if not text.startswith("paid in vain")
     ]
     recording = Recording(disk, world, engine.commits)

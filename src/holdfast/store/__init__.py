@@ -10,7 +10,7 @@ from holdfast.store.engine import Engine
 from holdfast.store.keyfile import key_of, new_key
 from holdfast.store.store import DEADLINE, Pending, Store
 
-__all__ = ["DEADLINE", "Pending", "Store", "open_store"]
+__all__ = ["DEADLINE", "Pending", "Store", "open_engine", "open_store"]
 
 _SQLITE = "sqlite:///"
 
@@ -34,25 +34,30 @@ def open_store(
     if isinstance(url, Store):
         return url
     clock = clock or SystemClock()
-    if url is not None and url.startswith(("postgresql:", "postgres:")):
-        return _open_postgres(url, clock, deadline)
-    path = _path_of(url)
-    engine = _open_engine(path, clock, deadline)
-    try:
-        key = new_key() if path is None else key_of(os.path.realpath(path))
-    except BaseException:
-        engine.close()
-        raise
+    engine, key = open_engine(url, clock, deadline)
     return Store(engine, clock, deadline, secret_key=key)
 
 
-def _open_engine(path: str | None, clock: Clock, deadline: float) -> Engine:
+def open_engine(url: str | None, clock: Clock, deadline: float) -> tuple[Engine, bytes]:
+    """Open the engine under a store; returns it with the key that secrets are digested with.
+
+    Raises:
+        UrlError, StoreOpenError: see `open_store`.
+    """
+    if url is not None and url.startswith(("postgresql:", "postgres:")):
+        return _open_postgres(url, clock, deadline)
     from holdfast.store.sqlite import SqliteEngine
 
-    return SqliteEngine(path, clock, deadline)
+    path = _path_of(url)
+    engine = SqliteEngine(path, clock, deadline)
+    try:
+        return engine, new_key() if path is None else key_of(os.path.realpath(path))
+    except BaseException:
+        engine.close()
+        raise
 
 
-def _open_postgres(url: str, clock: Clock, deadline: float) -> Store:
+def _open_postgres(url: str, clock: Clock, deadline: float) -> tuple[Engine, bytes]:
     try:
         from holdfast.store.postgres import PostgresEngine
         from holdfast.store.postgres_url import parse_url
@@ -63,7 +68,7 @@ def _open_postgres(url: str, clock: Clock, deadline: float) -> Store:
         )
         raise errors.StoreOpenError(message) from error
     engine = PostgresEngine(parse_url(url), clock, deadline)
-    return Store(engine, clock, deadline, secret_key=engine.secret_key)
+    return engine, engine.secret_key
 
 
 def _path_of(url: str | None) -> str | None:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ from holdfast.testing import arms
 from holdfast.testing.arms import Outcome, Ran
 from holdfast.testing.crash import CrashPlan, Point
 from holdfast.testing.processes import Process, Tell
+from holdfast.testing.site import Site
 
 ARMS = ("kill", "parallel", "double", "second", "zombie")
 
@@ -31,7 +33,7 @@ MARGIN = 2
 DOUBLES = 200
 """Pairs of points in the `double` arm: all of them would take hours."""
 
-Run = Callable[[Path], Outcome]
+Run = Callable[[Site], Outcome]
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -41,17 +43,17 @@ class Job(msgspec.Struct, frozen=True):
     run: Run
 
 
-def count_points(root: Path, concurrency: int) -> list[Point]:
+def count_points(site: Site, concurrency: int) -> list[Point]:
     """Run the reference task once without a crash and return every point of it."""
-    root.mkdir(parents=True, exist_ok=True)
 
     def dry(_: Tell) -> object:
-        return arms.run_reference(root, CrashPlan(), concurrency=concurrency)
+        return arms.run_reference(site, CrashPlan(), concurrency=concurrency)
 
     with Process.fork(dry) as process:
         ran = msgspec.convert(process.result(), Ran)
     if ran.status != "succeeded":
         raise RuntimeError(f"The reference task doesn't even succeed without a crash: {ran}")
+    site.clear()
     return [
         Point(kind, number, side)
         for kind in ("commit", "effect")
@@ -85,17 +87,21 @@ def jobs_of(
             return [Job(arm, partial(arms.zombie, point=point)) for point in together]
 
 
-def _kill_alone(root: Path, point: Point) -> Outcome:
-    return arms.kill(root, point, concurrency=1)
+def _kill_alone(site: Site, point: Point) -> Outcome:
+    return arms.kill(site, point, concurrency=1)
 
 
 def run_jobs(
-    root: Path, jobs: Sequence[Job], workers: int, report: Callable[[Outcome], None]
+    root: Path,
+    jobs: Sequence[Job],
+    workers: int,
+    report: Callable[[Outcome], None],
+    db: str | None = None,
 ) -> list[Outcome]:
     """Run scenarios, some side by side; each is reported as it ends."""
     outcomes: list[Outcome] = []
     shards = [
-        Process.fork(partial(_run_shard, root, jobs, number, workers), lifetime=3600)
+        Process.fork(partial(_run_shard, root, jobs, number, workers, db), lifetime=3600)
         for number in range(min(workers, len(jobs)))
     ]
     seen = [0] * len(shards)
@@ -117,17 +123,19 @@ def run_jobs(
     return outcomes
 
 
-def _run_shard(root: Path, jobs: Sequence[Job], number: int, workers: int, tell: Tell) -> None:
+def _run_shard(  # noqa: PLR0917  bound one by one, but for the last
+    root: Path, jobs: Sequence[Job], number: int, workers: int, db: str | None, tell: Tell
+) -> None:
     for index in range(number, len(jobs), workers):
-        folder = root / f"{jobs[index].name}-{index}"
+        site = Site.at(root / f"{jobs[index].name}-{index}", db)
         try:
-            outcome = jobs[index].run(folder)
+            outcome = jobs[index].run(site)
         except (RuntimeError, TimeoutError) as error:  # a process that ended otherwise than it may
             outcome = Outcome(
                 jobs[index].name, str(jobs[index].run), violations=[f"ended: {error}"]
             )
         if not outcome.violations:
-            shutil.rmtree(folder)
+            site.clear()
         tell(outcome)
 
 
@@ -171,8 +179,9 @@ def campaign(options: Options, say: Callable[[str], None] = print) -> Summary:
     chance = random.Random(options.seed)  # noqa: S311  draws a sample; nothing secret
     total = Summary()
     try:
-        one_by_one = count_points(root / "dry-1", 1)
-        together = count_points(root / "dry-10", 10)
+        one_by_one, together = (
+            count_points(Site.at(root / f"dry-{number}", options.db), number) for number in (1, 10)
+        )
         say(
             f"The reference task has {len(one_by_one)} points; {len(together)} with items together."
         )
@@ -189,7 +198,7 @@ def campaign(options: Options, say: Callable[[str], None] = print) -> Summary:
                 for text in outcome.violations:
                     say(f"  VIOLATION {outcome.arm}, {outcome.point} ({outcome.label}): {text}")
 
-            run_jobs(root, jobs, options.jobs, report)
+            run_jobs(root, jobs, options.jobs, report, options.db)
             say(f"{arm:9} {summary.line()}")
     finally:
         if not total.failures and not options.keep:
@@ -211,6 +220,7 @@ class Options(msgspec.Struct, frozen=True):
         shard: run only this part of every arm, of
         shards: so many.
         keep: directory to work in and to leave as it is; a temporary one when None.
+        db: URL of a PostgreSQL database to work on, a schema for each scenario; files when None.
     """
 
     arms: tuple[str, ...] = ARMS
@@ -220,6 +230,7 @@ class Options(msgspec.Struct, frozen=True):
     shard: int = 0
     shards: int = 1
     keep: str | None = None
+    db: str | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -234,14 +245,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=4, help="scenarios side by side")
     parser.add_argument("--shard", default="0/1", help="run part I of N: I/N")
     parser.add_argument("--keep", help="directory to work in and to leave as it is")
+    parser.add_argument("--db", help="postgresql://… to crash on; SQLite files by default")
     given = parser.parse_args(arguments)
     chosen = tuple(given.arms.split(","))
     if unknown := set(chosen) - set(ARMS):
         parser.error(f"no such arm: {', '.join(sorted(unknown))}. There are: {', '.join(ARMS)}")
     shard, _, shards = given.shard.partition("/")
     options = Options(
-        chosen, given.sample, given.seed, given.jobs, int(shard), int(shards or 1), given.keep
-    )
+        chosen, given.sample, given.seed, given.jobs, int(shard), int(shards or 1), given.keep,
+        given.db,
+    )  # fmt: skip
+    if given.db:
+        import_module("holdfast.store.postgres")  # once, and not in every child
     gc.freeze()  # children share what is imported; their collector would copy it page by page
     return 1 if campaign(options, _say).failures else 0
 

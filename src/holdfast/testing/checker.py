@@ -49,9 +49,9 @@ class Snapshot(msgspec.Struct, frozen=True):
         return {call.entry for call in self.calls if call.status == EntryStatus.DOUBT}
 
 
-def take_snapshot(path: str) -> Snapshot:
+def take_snapshot(url: str) -> Snapshot:
     """Read a database that nobody may be writing, with its evidence checked."""
-    store = open_store(f"sqlite:///{path}")
+    store = open_store(url)
     try:
         tasks = store.read(verbs.list_tasks(None, 1000))
         return Snapshot(
@@ -69,14 +69,27 @@ def take_snapshot(path: str) -> Snapshot:
                 for text in (*found.broken, *found.damaged)
             ],
             [text for task in tasks for text in _refuted(store, task)],
-            sum(
-                event.type == "write_refused"
-                for task in tasks
-                for event in store.read(verbs.list_events(task.task_id))
-            ),
+            _refused(store, tasks),
         )
     finally:
         store.close()
+
+
+def count_refused(url: str) -> int:
+    """Return how many events say that a write was refused. Waits for no lock."""
+    store = open_store(url)
+    try:
+        return _refused(store, store.read(verbs.list_tasks(None, 1000)))
+    finally:
+        store.close()
+
+
+def _refused(store: Store, tasks: Iterable[Task]) -> int:
+    return sum(
+        event.type == "write_refused"
+        for task in tasks
+        for event in store.read(verbs.list_events(task.task_id))
+    )
 
 
 def _calls(store: Store, task: Task) -> list[Call]:

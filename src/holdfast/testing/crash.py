@@ -10,17 +10,18 @@ from __future__ import annotations
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
 import msgspec
 
 from holdfast.clock import Clock, SystemClock
-from holdfast.store import DEADLINE, Store
-from holdfast.store.engine import Engine
-from holdfast.store.sqlite import SqliteEngine
+from holdfast.models import Lease
+from holdfast.store import DEADLINE, Store, open_engine
+from holdfast.store.engine import Engine, RemoteEngine
 from holdfast.store.verb import Rows, Statement
+from holdfast.store.verbs import Append
 
 Side = Literal["before", "after"]
 Action = Literal["kill", "stop"]
@@ -38,8 +39,12 @@ IDLE = frozenset(
 """What a transaction consists of that only renews leases and finds nothing to claim. Such ones come
 by the clock, so they aren't counted: the n-th boundary is to be the same in every run."""
 
-FENCE = "item.fence"
-"""The statement every write under a lease starts with; it gives a row when the lease is held."""
+FENCES = frozenset({"item.fence", "item.abandon"})
+"""The statements that check the token, one in every write under a lease; they give a row when it is
+held."""
+
+APPEND = "engine.append"
+"""What a transaction of many appends in one statement is called."""
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -52,6 +57,17 @@ class Point(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         """Name the point."""
         return f"{self.side} {self.kind} {self.number}"
+
+
+class Boundary:
+    """One boundary that is being passed.
+
+    Attributes:
+        void: set it when nothing was done after all; the boundary isn't counted then.
+    """
+
+    def __init__(self) -> None:
+        self.void = False
 
 
 class CrashPlan:
@@ -79,7 +95,7 @@ class CrashPlan:
         self._on_reached = on_reached
 
     @contextmanager
-    def boundary(self, kind: Literal["commit", "effect"], label: str) -> Generator[None]:
+    def boundary(self, kind: Literal["commit", "effect"], label: str) -> Generator[Boundary]:
         """Mark what happens inside the block as one boundary of that kind.
 
         Use `effect` in a tool, around what the tool does to the world.
@@ -88,7 +104,12 @@ class CrashPlan:
         number = self.counts[kind]
         self.labels.append(f"{kind} {label}")
         self._pass(Point(kind, number, "before"), label)
-        yield
+        boundary = Boundary()
+        yield boundary
+        if boundary.void:
+            self.counts[kind] -= 1
+            self.labels.remove(f"{kind} {label}")
+            return
         self._pass(Point(kind, number, "after"), label)
 
     def _pass(self, here: Point, label: str) -> None:
@@ -107,7 +128,7 @@ class CrashingEngine:
     ::
 
         plan = CrashPlan(Point("commit", 7, "before"))
-        runner = TaskRunner(Store(CrashingEngine(engine, plan), clock))
+        store, engine = open_with_plan("agent.db", plan)
 
     After the plan was carried out by a stop, it also counts the writes under a lease that were
     accepted and refused since: `accepted`, `refused`.
@@ -121,6 +142,13 @@ class CrashingEngine:
         self.accepted = 0
         self.refused = 0
 
+    @staticmethod
+    def around(engine: Engine, plan: CrashPlan) -> CrashingEngine:
+        """Return the kind that does what the engine does."""
+        if isinstance(engine, RemoteEngine):
+            return CrashingRemoteEngine(engine, plan)
+        return CrashingEngine(engine, plan)
+
     def begin(self, *, wait: bool) -> None:
         """Start the write transaction."""
         self._statements = []
@@ -130,7 +158,7 @@ class CrashingEngine:
         """Run one statement inside the write transaction."""
         rows = self._engine.execute(statement)
         self._statements.append(statement.query)
-        if statement.query == FENCE and self._plan.reached:
+        if statement.query in FENCES and self._plan.reached:
             self.accepted += bool(rows)
             self.refused += not rows
         return rows
@@ -176,33 +204,79 @@ class CrashingEngine:
         self._engine.close()
 
 
+class CrashingRemoteEngine(CrashingEngine):
+    """A `CrashingEngine` of PostgreSQL, where a journal entry may be committed in one journey."""
+
+    _engine: Engine
+    _remote: RemoteEngine
+
+    def __init__(self, engine: Engine, plan: CrashPlan) -> None:
+        super().__init__(engine, plan)
+        assert isinstance(engine, RemoteEngine)  # noqa: S101  `around` asked
+        self._remote = engine
+
+    def append(self, appends: Sequence[tuple[Lease, Append]]) -> set[tuple[str, str]]:
+        """Add to many items' journals in one statement; those it leaves out are fenced again."""
+        taken = self._remote.append(appends)
+        self._statements.append(APPEND)
+        self._accept(appends, taken)
+        return taken
+
+    def open(self, *, wait: bool) -> None:
+        """Have a connection to write on."""
+        self._remote.open(wait=wait)
+
+    def append_at_once(
+        self, appends: Sequence[tuple[Lease, Append]]
+    ) -> set[tuple[str, str]] | None:
+        """Append in a transaction of its own, crashing before or after when it is the planned."""
+        with self._plan.boundary("commit", "append_at_once") as boundary:
+            taken = self._remote.append_at_once(appends)
+            boundary.void = taken is None
+            self._accept(appends, taken or set())
+        return taken
+
+    def announce(self) -> None:
+        """Tell idle workers of other programs, once the transaction is committed."""
+        self._remote.announce()
+
+    def _accept(self, appends: Sequence[tuple[Lease, Append]], taken: set[tuple[str, str]]) -> None:
+        if self._plan.reached:
+            self.accepted += sum((lease.task_id, lease.item_id) in taken for lease, _ in appends)
+
+
 def crash_at(
-    path: str,
+    where: str,
     point: Point | None,
     action: Action = "kill",
     *,
     clock: Clock | None = None,
     deadline: float = DEADLINE,
 ) -> Store:
-    """Open an SQLite database in a store that crashes this process at a point.
+    """Open a database in a store that crashes this process at a point.
 
     Args:
-        path: the file.
+        where: a URL, or an SQLite file.
         point: where; None never.
         action: `kill` or `stop`.
         clock: what is asked for time.
         deadline: seconds that a call to the database may take.
     """
-    return open_with_plan(path, CrashPlan(point, action), clock=clock, deadline=deadline)[0]
+    return open_with_plan(where, CrashPlan(point, action), clock=clock, deadline=deadline)[0]
 
 
 def open_with_plan(
-    path: str, plan: CrashPlan, *, clock: Clock | None = None, deadline: float = DEADLINE
+    where: str, plan: CrashPlan, *, clock: Clock | None = None, deadline: float = DEADLINE
 ) -> tuple[Store, CrashingEngine]:
-    """Open an SQLite database under a plan; returns the store and its engine."""
+    """Open a database, named by a URL or an SQLite file, under a plan.
+
+    Returns the store and its engine.
+    """
     clock = clock or SystemClock()
-    engine = CrashingEngine(SqliteEngine(path, clock, deadline), plan)
-    return Store(engine, clock, deadline), engine
+    url = where if "://" in where else f"sqlite:///{where}"
+    opened, key = open_engine(url, clock, deadline)
+    engine = CrashingEngine.around(opened, plan)
+    return Store(engine, clock, deadline, secret_key=key), engine
 
 
 def _label(statements: list[str]) -> str:
@@ -213,5 +287,5 @@ def _label(statements: list[str]) -> str:
 
 _CHANGES = (
     ".put", ".claim", ".finish", ".park", ".fail", ".set_status", ".set_result", ".take",
-    ".expire", ".retire", ".take_back", ".end_planning", ".extend_idle", ".set_restores",
+    ".append", ".expire", ".retire", ".take_back", ".end_planning", ".extend_idle", ".set_restores",
 )  # fmt: skip

@@ -85,6 +85,7 @@ from holdfast.store.verbs.tasks import (
 from holdfast.store.verbs.workers import (
     TakenBack,
     drain_worker,
+    end_hung_transactions,
     expire_worker,
     is_taken_for_dead,
     list_workers,
@@ -130,6 +131,7 @@ __all__ = [
     "dependents_of",
     "drain_worker",
     "end_canceled",
+    "end_hung_transactions",
     "expire_worker",
     "extend_idle",
     "fail_attempt",

@@ -62,6 +62,19 @@ def overdue_workers() -> Steps[list[str]]:
 
 
 @verb()
+def end_hung_transactions(seconds: float) -> Steps[int]:
+    """End what programs began and then left waiting, where the database can; return how many.
+
+    A process that was stopped, or cut off, in the middle of a transaction keeps its locks until it
+    goes on. Nobody could take over the item it wrote about.
+
+    Args:
+        seconds: how long such a transaction must have been open.
+    """
+    return len((yield from run("worker.end_hung", seconds=seconds)))
+
+
+@verb()
 def is_taken_for_dead(worker_id: str) -> Steps[bool]:
     """Say whether a worker was registered and its leases were taken back."""
     rows = yield from run("worker.is_gone", worker_id=worker_id)

@@ -68,3 +68,10 @@ SELECT 1 FROM holdfast.workers WHERE worker_id = :worker_id AND status = 'gone'
 -- name: worker.overdue
 -- Workers that haven't renewed for a whole lease, by the clock of the server.
 SELECT worker_id FROM holdfast.workers WHERE status <> 'gone' AND expires_at < clock_timestamp()
+
+-- name: worker.end_hung
+-- End transactions whose program hasn't gone on with them for a while, and so free their rows.
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = 'holdfast'
+  AND wait_event = 'ClientRead'
+  AND xact_start < clock_timestamp() - :seconds * INTERVAL '1 second'

@@ -61,3 +61,7 @@ SELECT 1 FROM workers WHERE worker_id = :worker_id AND status = 'gone'
 -- name: worker.overdue
 -- Nobody: no clock of its own judges; who watches sees the lock file, and counts renewals.
 SELECT worker_id FROM workers WHERE 0
+
+-- name: worker.end_hung
+-- A transaction left open can't be ended from here.
+SELECT 1 WHERE 0
