@@ -39,7 +39,10 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "models": (
         "Plans and records",
-        ("WorkItem", "RetryPolicy", "ItemPolicy", "Task", "ItemRecord", "Checkpoint", "Event"),
+        (
+            "WorkItem", "RetryPolicy", "ItemPolicy", "Budget", "BudgetRecord", "Task", "ItemRecord",
+            "Checkpoint", "Event",
+        ),
     ),
     "evidence": (
         "Claims about the world",
@@ -59,12 +62,15 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "operations": (
         "What people do to tasks",
         (
-            "find_task", "cancel", "retry", "send_signal", "resolve", "needs_of", "limit_queue",
-            "verify_chains", "ChainReport",
+            "find_task", "cancel", "retry", "send_signal", "resolve", "budget_of", "add_to_budget",
+            "needs_of", "limit_queue", "verify_chains", "ChainReport",
         ),
     ),
     "store": ("The database", ("open_store", "Store", "Pending")),
-    "states": ("States and kinds", ("ItemStatus", "TaskStatus", "Effect", "CheckpointType")),
+    "states": (
+        "States and kinds",
+        ("ItemStatus", "TaskStatus", "Effect", "ApprovalPolicy", "CheckpointType"),
+    ),
     "usage": ("What a model call used", ("Usage", "usage_of")),
     "secret": ("Values that are never stored", ("Secret",)),
     "registry": ("Types that may come back from stored data", ("register_type",)),

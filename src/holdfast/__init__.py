@@ -7,7 +7,7 @@ from holdfast.evidence import Evidence, EvidencePack, Verdict, VerdictStatus
 from holdfast.handlers import Handler
 from holdfast.leases import LeaseManager
 from holdfast.llm_cache import LLMOutputCache, Reuse
-from holdfast.models import Checkpoint, ItemPolicy, RetryPolicy, Task, WorkItem
+from holdfast.models import Budget, Checkpoint, ItemPolicy, RetryPolicy, Task, WorkItem
 from holdfast.registry import register_type
 from holdfast.runner import TaskRunner
 from holdfast.secret import Secret
@@ -25,6 +25,7 @@ from holdfast.worker import Worker
 from holdfast.workspace import Workspace
 
 __all__ = [
+    "Budget",
     "Checkpoint",
     "CheckpointManager",
     "CheckpointType",

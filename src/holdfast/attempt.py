@@ -43,7 +43,7 @@ class Attempt:
         self.journal = Journal(store, claimed, check_lease)
         self.branches = Branches(store.on_wake)
         self.ledger = ToolLedger(self.journal, self.branches)
-        self.llm_cache = LLMOutputCache(self.journal)
+        self.llm_cache = LLMOutputCache(self.journal, self.branches)
         self.checkpoints = CheckpointManager(self.journal, claimed.task.workspace, verifier)
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.taking: set[str] = set()

@@ -54,13 +54,32 @@ class DoubtNeed(msgspec.Struct, frozen=True):
     text: str
 
 
+class QuotaNeed(msgspec.Struct, frozen=True):
+    """Until a provider takes calls again. `wake_at` is wall time in seconds."""
+
+    wake_at: float
+    text: str
+
+
+class BudgetNeed(msgspec.Struct, frozen=True):
+    """Until the budget of a root task allows a call. `text` says what is left.
+
+    A call takes so many tokens, and so many billionths of a US dollar (`nanos`).
+    """
+
+    root_id: str
+    tokens: int
+    nanos: int
+    text: str
+
+
 class DivergenceNeed(msgspec.Struct, frozen=True):
     """Until every recorded `once` call of a tool was asked for, or no other branch can do so."""
 
     tool: str
 
 
-Need = TimerNeed | SignalNeed | ChildNeed | DoubtNeed | DivergenceNeed
+Need = TimerNeed | SignalNeed | ChildNeed | DoubtNeed | QuotaNeed | BudgetNeed | DivergenceNeed
 
 
 class Waits(Protocol):
@@ -79,7 +98,7 @@ class AloneWaits:
 
     async def until(self, need: Need, met: Callable[[], bool]) -> bool:
         """Wait for a moment to come; anything a person must do is answered False at once."""
-        if isinstance(need, DoubtNeed | DivergenceNeed):
+        if isinstance(need, DoubtNeed | BudgetNeed | DivergenceNeed):
             return met()
         while not met():  # noqa: ASYNC110  another process sets no event of ours
             await asyncio.sleep(POLL)

@@ -19,6 +19,7 @@ import msgspec
 from holdfast import errors
 from holdfast.attempt import Attempt
 from holdfast.branches import scoped, zip_scopes
+from holdfast.budgets import Reserve
 from holdfast.evidence import Evidence, EvidencePack
 from holdfast.handlers import Handler, TaskOptions
 from holdfast.llm_cache import Reuse
@@ -47,6 +48,10 @@ class CallOptions(msgspec.Struct, frozen=True):
         model: for an LLM call, the model's name, where it isn't an argument called `model`.
         reuse: for an LLM call, share its output between runs.
         usage: for an LLM call, reads tokens and cost off the answer.
+        reserve: for an LLM call under a budget, what it may take at most, or a function of its
+            arguments by name that says so; an estimate without a price when None.
+        quota_wait: for an LLM call, seconds it may wait in all for a provider that takes no more
+            calls; a day when None, and 0 raises `RateLimitedError` at once.
         queue: for a child, which workers may claim it.
         priority: for a child.
     """
@@ -58,6 +63,8 @@ class CallOptions(msgspec.Struct, frozen=True):
     model: str | None = None
     reuse: Reuse | None = None
     usage: Callable[[Any], Usage | None] = usage_of
+    reserve: Reserve | None = None
+    quota_wait: float | None = None
     queue: str | None = None
     priority: int = 0
 
@@ -119,6 +126,8 @@ class Context:
         model: str | None = None,
         reuse: Reuse | float | bool | None = None,
         usage: Callable[[Any], Usage | None] | None = None,
+        reserve: Reserve | None = None,
+        quota_wait: float | None = None,
         queue: str | None = None,
         priority: int = 0,
     ) -> Context:
@@ -136,6 +145,8 @@ class Context:
                 model=model,
                 reuse=_as_reuse(reuse),
                 usage=usage or usage_of,
+                reserve=reserve,
+                quota_wait=quota_wait,
                 queue=queue,
                 priority=priority,
             ),
@@ -152,9 +163,13 @@ class Context:
     async def llm(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a model. Its output is durable before this returns and never paid for again.
 
-        A crash while the model answers loses that one answer: it is asked again.
+        A crash while the model answers loses that one answer: it is asked again. Where the task has
+        a budget, what the call may take is reserved before it is sent; where too little is left the
+        item waits, and so it does when the function raises `RateLimitedError`.
 
         Raises:
+            UnknownPriceError: the budget limits money, and `reserve` says no cost.
+            RateLimitedError: the provider refused it for longer than `quota_wait`.
             EncodingError: an argument or the output can't be kept as data.
             Exception: whatever the function raised, the same at a replay.
         """
@@ -162,7 +177,8 @@ class Context:
         with self._attempt.branches.call():
             return await self._attempt.llm_cache.call(
                 function, args, kwargs, name=given.name, key=given.key, model=given.model,
-                reuse=given.reuse, measure=given.usage, timeout=given.timeout,
+                reuse=given.reuse, measure=given.usage, reserve=given.reserve,
+                quota_wait=given.quota_wait, timeout=given.timeout,
             )  # fmt: skip
 
     @overload

@@ -15,7 +15,7 @@ import msgspec
 from holdfast import codec, errors
 from holdfast.branches import DoubtNeed, TimerNeed, Waits
 from holdfast.calls import may_run
-from holdfast.entries import Draft, Recorded
+from holdfast.entries import Recorded, settling
 from holdfast.failures import as_recorded, encode_failure
 from holdfast.journal import Journal
 from holdfast.liveness import is_gone, is_ours
@@ -151,20 +151,6 @@ class Doubts:
         if recorded.status is EntryStatus.DOUBT:
             return str(self._journal.decode(recorded.last.outcome))
         return "its process ended before it returned"
-
-
-def settling(intent: Entry, status: EntryStatus, outcome: Payload | None) -> Draft:
-    """Return a draft that says what became of a call."""
-    return Draft(
-        intent.kind,
-        intent.name,
-        intent.identity,
-        status,
-        scope=intent.scope,
-        effect=intent.effect,
-        ref=intent.seq,
-        outcome=outcome,
-    )
 
 
 async def _ask(tool: Tool[..., Any], request: Request) -> tuple[Reconciled | None, str]:

@@ -214,6 +214,20 @@ def _broken(item: ItemRecord, seq: int | None) -> None:
     raise errors.ChainBrokenError(message, task_id=item.task_id, item_id=item.item_id, seq=seq)
 
 
+def settling(intent: Entry, status: EntryStatus, outcome: Payload | None) -> Draft:
+    """Return a draft that says what became of a call."""
+    return Draft(
+        intent.kind,
+        intent.name,
+        intent.identity,
+        status,
+        scope=intent.scope,
+        effect=intent.effect,
+        ref=intent.seq,
+        outcome=outcome,
+    )
+
+
 def marker(kind: MarkerKind, ref: int | None = None) -> Draft:
     """Return a draft that changes which earlier entries answer."""
     return Draft(EntryKind.MARKER, kind, b"", EntryStatus.DONE, ref=ref)

@@ -11,6 +11,7 @@
     │   ├── PayloadTooLargeError          a value is over the size limit
     │   ├── PlanError                     the plan is no DAG, or two items claim one subject
     │   ├── UsageError                    a call that makes no sense where it stands
+    │   ├── UnknownPriceError             a call of unknown price under a budget of money
     │   └── EvidenceInputError            a claim that can't be checked safely
     │       ├── EvidencePathError         a path outside the workspace, or through a link
     │       └── EvidenceIdentifierError   a table or column the database doesn't have
@@ -36,7 +37,9 @@
     ├── CallError
     │   ├── CallFailedError               a recorded failure of a type we may not rebuild
     │   ├── CallTimeoutError              a call took longer than its time limit
-    │   └── InDoubtError                  started, outcome unknown
+    │   ├── InDoubtError                  started, outcome unknown
+    │   ├── RateLimitedError              the provider takes no more calls for now
+    │   └── BudgetExhaustedError          the task's budget doesn't allow the call
     ├── EvidenceError
     │   ├── EvidenceRejectedError         the evidence doesn't hold
     │   └── EvidenceUnavailableError      this machine doesn't have the workspace
@@ -116,6 +119,10 @@ class PlanError(InputError):
 
 class UsageError(InputError):
     """The call makes no sense where it stands, such as `run` inside a running event loop."""
+
+
+class UnknownPriceError(InputError):
+    """What a call will cost can't be told, and the task's budget limits money. Nothing was sent."""
 
 
 class EvidenceInputError(InputError):
@@ -243,6 +250,22 @@ class InDoubtError(CallError):
     """A `once` call was started and its outcome isn't known. `entry` names it for `resolve`."""
 
     entry: str
+
+
+class RateLimitedError(CallError):
+    """A provider takes no more calls for now. Raised by a function that is called through `ctx.llm`
+    it makes the item wait and the call be made anew; see `Context.llm`.
+
+    `retry_at` is the wall time, in seconds, from which it takes calls again, and `retry_after` says
+    the same in seconds from now; None where it didn't say.
+    """  # noqa: D205  one thought
+
+    retry_at: float | None = None
+    retry_after: float | None = None
+
+
+class BudgetExhaustedError(CallError):
+    """The task's budget doesn't allow a call, and nobody could wait for more. Nothing was sent."""
 
 
 class EvidenceError(HoldfastError):

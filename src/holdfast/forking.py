@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holdfast import codec, errors
 from holdfast.ids import new_id
-from holdfast.models import PLAN, Checkpoint, Entry, ItemRecord
+from holdfast.models import PLAN, Budget, Checkpoint, Entry, ItemRecord
 from holdfast.rechecks import workspace_of
 from holdfast.resume_point import (
     NO_STATE,
@@ -25,6 +25,7 @@ async def fork(
     *,
     state: object = ...,
     allow_repeat: bool = False,
+    budget: Budget | None = None,
 ) -> str:
     """Make a new task that goes on from a checkpoint of another; returns its id.
 
@@ -37,6 +38,7 @@ async def fork(
         checkpoint_id: `task:item:number`.
         state: what `restore` gives back instead of the checkpoint's own state.
         allow_repeat: make `once` calls again that the original made after the checkpoint.
+        budget: of the new task, which doesn't share the original's; none when None.
 
     Raises:
         CheckpointNotFoundError: there is none, or it may not be resumed from.
@@ -59,7 +61,7 @@ async def fork(
     now = store.now()
     new = verbs.Fork(
         new_id(now), checkpoint.task_id, checkpoint.item_id, checkpoint.number, tuple(before),
-        None if state is ... else make_payload(codec.encode(state)),
+        None if state is ... else make_payload(codec.encode(state)), budget,
     )  # fmt: skip
     await store.commit(verbs.fork_task(new, now))
     return new.task_id

@@ -12,8 +12,9 @@ import msgspec
 from holdfast import codec, errors
 from holdfast.evidence import Evidence, EvidencePack
 from holdfast.ids import new_id
-from holdfast.models import MAIN, PLAN, ItemPolicy, Task, WorkItem
+from holdfast.models import MAIN, PLAN, Budget, ItemPolicy, Task, WorkItem
 from holdfast.registry import register_annotations
+from holdfast.states import ApprovalPolicy
 from holdfast.store.payload import Payload, make_payload
 from holdfast.store.verbs import NewItem, NewTask
 from holdfast.tool import bind_arguments, is_async, name_of
@@ -174,6 +175,9 @@ class TaskOptions(msgspec.Struct, frozen=True):
         priority: higher is claimed earlier; one point is worth a minute of waiting.
         workspace: root of the relative paths in its evidence; the working directory when None.
         require_evidence: refuse to succeed without verified evidence; the handler's own when None.
+        budget: what it may spend on model calls, with everything below it.
+        approvals: which of its calls need a person's approval without asking for one; what it
+            starts itself inherits that.
     """
 
     key: str | None = None
@@ -181,6 +185,21 @@ class TaskOptions(msgspec.Struct, frozen=True):
     priority: int = 0
     workspace: str | None = None
     require_evidence: bool | None = None
+    budget: Budget | None = None
+    approvals: ApprovalPolicy = ApprovalPolicy.AUTONOMOUS
+
+
+def policy_named(name: ApprovalPolicy | str) -> ApprovalPolicy:
+    """Return a policy by its name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    try:
+        return ApprovalPolicy(name)
+    except ValueError:
+        message = f"{name!r} is no approval policy. Use autonomous, assisted or interactive."
+        raise errors.UsageError(message) from None
 
 
 def new_task(
@@ -221,6 +240,8 @@ def new_task(
         priority=options.priority,
         workspace=str(Path(options.workspace or ".").absolute()),
         require_evidence=handler.require_evidence if required is None else required,
+        budget=options.budget,
+        approvals=options.approvals,
     )
 
 

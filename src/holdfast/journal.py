@@ -31,7 +31,7 @@ from holdfast.entries import (
     settled_keyed,
     verify_chain,
 )
-from holdfast.models import Claimed, Entry, ItemRecord, Lease
+from holdfast.models import Claimed, Entry, ItemRecord, Lease, Task
 from holdfast.states import Effect, EntryKind, EntryStatus, MarkerKind
 from holdfast.store import Store, verbs
 from holdfast.store.committer import Ticket
@@ -61,6 +61,7 @@ class Journal:
         self._check_lease = check_lease
         self.lease: Lease = claimed.lease
         self.item: ItemRecord = claimed.item
+        self.task: Task = claimed.task
         self.seq = claimed.item.seq
         self.head: bytes = claimed.item.chain_head
         self.segment = 0
@@ -148,6 +149,13 @@ class Journal:
                     yield inner
                     yield from self._made_inside(inner)
 
+    def drop(self, call: Recorded) -> None:
+        """Let a recorded call answer for no other."""
+        self._calls.pop(call.entry.seq, None)
+        waiting = self._answers.get(call.entry.identity[:IDENTITY])
+        if waiting and call in waiting:
+            waiting.remove(call)
+
     def unasked(self, effect: Effect, name: str | None = None) -> list[Recorded]:
         """Return recorded calls of an effect class (and tool) that nobody asked for."""
         return [
@@ -228,8 +236,8 @@ class Journal:
             return
         if call.status is EntryStatus.DONE and entry.status is EntryStatus.DOUBT:
             call.questioned = True
-        if entry.status is EntryStatus.RELEASED:
-            self._drop(call)
+        if entry.status is EntryStatus.RELEASED and call.entry.effect is Effect.ONCE:
+            self.drop(call)
             self._allowed[call.entry.identity[:IDENTITY]] += 1
         elif (
             call.asked
@@ -248,12 +256,12 @@ class Journal:
             if call is not None:
                 failed = [c for c in self._made_inside(call) if c.status is EntryStatus.FAILED]
                 for each in (call, *failed, *self._timers_of(call)):
-                    self._drop(each)
+                    self.drop(each)
             return
         self.regenerated = self.regenerated or marker.name == MarkerKind.REGENERATE
         for call in tuple(self._calls.values()):
             if is_redone(call, llm_too=marker.name == MarkerKind.REGENERATE):
-                self._drop(call)
+                self.drop(call)
 
     def _timers_of(self, signal: Recorded) -> list[Recorded]:
         """Return the timer by which a signal had to come, where it has one."""
@@ -266,12 +274,6 @@ class Journal:
             and (call.entry.kind, call.entry.name, call.entry.scope) == wanted
         ]
         return timers[-1:]
-
-    def _drop(self, call: Recorded) -> None:
-        self._calls.pop(call.entry.seq, None)
-        waiting = self._answers.get(call.entry.identity[:IDENTITY])
-        if waiting and call in waiting:
-            waiting.remove(call)
 
     # -- writing ---------------------------------------------------------------------------------
 

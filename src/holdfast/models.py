@@ -7,14 +7,17 @@ is in stored form (see `holdfast.store.payload`).
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from holdfast import errors
 from holdfast.evidence import Evidence, EvidencePack
 from holdfast.states import (
+    ApprovalPolicy,
     CheckpointType,
     Effect,
     EntryKind,
@@ -88,8 +91,53 @@ class WorkItem(msgspec.Struct, frozen=True):
     policy: ItemPolicy | None = None
 
 
+NANOS = 1_000_000_000
+"""Money is counted in billionths of a US dollar: whole numbers add up without loss."""
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """What a task may spend on model calls, with everything below it: retries, children, resumes.
+
+    Args:
+        tokens: sent and received.
+        cost: US dollars.
+    """
+
+    tokens: int | None = None
+    cost: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [each for each in (self.tokens, self.cost) if each is not None]
+        if not given or not all(0 <= each < math.inf for each in given):
+            message = f"{self} limits nothing. Give tokens, cost (US dollars) or both, 0 or more."
+            raise errors.UsageError(message)
+
+
+def nanos_of(cost: float) -> int:
+    """Return US dollars as billionths, rounded up: what is counted is never less than was paid."""
+    return math.ceil(round(cost * NANOS, 3))
+
+
+class BudgetRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A budget as it is recorded. What is reserved is part of what is spent."""
+
+    task_id: str
+    token_limit: int | None
+    nano_limit: int | None
+    tokens: int
+    nanos: int
+    reserved_tokens: int
+    reserved_nanos: int
+
+    def has(self, tokens: int, nanos: int) -> bool:
+        """Say whether that much is left."""
+        return (self.token_limit is None or self.tokens + tokens <= self.token_limit) and (
+            self.nano_limit is None or self.nanos + nanos <= self.nano_limit
+        )
+
+
 class Task(msgspec.Struct, frozen=True, array_like=True):
-    """A task as it is recorded."""
+    """A task as it is recorded. `budget` is there below a root task that has one, too."""
 
     task_id: str
     root_id: str
@@ -112,6 +160,8 @@ class Task(msgspec.Struct, frozen=True, array_like=True):
     created_at: float
     updated_at: float
     finished_at: float | None
+    approvals: ApprovalPolicy = ApprovalPolicy.AUTONOMOUS
+    """Which calls need an approval without asking for one."""
 
 
 class ItemRecord(msgspec.Struct, frozen=True, array_like=True):

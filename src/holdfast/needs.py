@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any, cast
 
 import msgspec
 
@@ -27,24 +29,37 @@ class Need(msgspec.Struct, frozen=True):
 
 def find_needs(store: Store, task_id: str) -> list[Need]:
     """Return what a task and those below it need from a person."""
-    needs: list[Need] = []
+    return list(dict.fromkeys(_needs(store, task_id)))
+
+
+def _needs(store: Store, task_id: str) -> Iterator[Need]:
     for item in store.read(verbs.list_items(task_id)):
-        if _waits_for_a_person(item):
-            needs += _doubts_of(store, item)
-        elif item.status is ItemStatus.QUARANTINED:
+        wait = _wait_of(item)
+        if item.status is ItemStatus.IN_DOUBT or wait.get("doubts"):
+            yield from _doubts_of(store, item)
+        if root_id := wait.get("budget"):
+            yield _budget(store, root_id, item)
+        if item.status is ItemStatus.QUARANTINED:
             text = f"holdfast retry {task_id}: {item.item_id} is quarantined: {item.error}"
-            needs.append(Need(text))
+            yield Need(text)
     for child in store.read(verbs.list_children(task_id)):
         if child.status not in FINAL_TASK:
-            needs += find_needs(store, child.task_id)
-    return needs
+            yield from _needs(store, child.task_id)
 
 
-def _waits_for_a_person(item: ItemRecord) -> bool:
-    """Say whether an item waits for a call to be resolved, alone or beside something else."""
+def _wait_of(item: ItemRecord) -> dict[str, Any]:
+    """Return what an item waits for, alone or beside something else."""
     if item.status is ItemStatus.WAITING and item.wait:
-        return bool(json.loads(item.wait).get("doubts"))
-    return item.status is ItemStatus.IN_DOUBT
+        return cast("dict[str, Any]", json.loads(item.wait))
+    return {}
+
+
+def _budget(store: Store, root_id: str, item: ItemRecord) -> Need:
+    found = store.read(verbs.get_budget(root_id))
+    tokens = " --add-tokens N" if found is None or found.token_limit is not None else ""
+    cost = " --add-cost USD" if found is None or found.nano_limit is not None else ""
+    why = item.error or "too little is left"
+    return Need(f"holdfast budget {root_id}{tokens}{cost}: {item.item_id} waits: {why}")
 
 
 def _doubts_of(store: Store, item: ItemRecord) -> list[Need]:

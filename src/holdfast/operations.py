@@ -15,7 +15,7 @@ import msgspec
 from holdfast import codec, error_codec, errors
 from holdfast.entries import Draft, addition, marker, verify_chain
 from holdfast.ids import new_id
-from holdfast.models import Entry, ItemRecord, Task
+from holdfast.models import BudgetRecord, Entry, ItemRecord, Task, nanos_of
 from holdfast.needs import find_needs
 from holdfast.redaction import redact
 from holdfast.states import Effect, EntryKind, EntryStatus, ItemStatus, MarkerKind, TaskStatus
@@ -101,6 +101,44 @@ async def send_signal(store: Store, task_id: str, name: str, payload: object = N
     now = store.now()
     store.read(verbs.get_task(task_id))
     await store.commit(verbs.send_signal(task_id, new_id(now), name, encode_payload(payload), now))
+
+
+async def add_to_budget(
+    store: Store, task_id: str, *, tokens: int = 0, cost: float = 0.0
+) -> BudgetRecord:
+    """Raise the budget of a task's root, and let go on what waits for it; returns what it is then.
+
+    Args:
+        store: the database.
+        task_id: a task with a budget, or one below it.
+        tokens: how many more.
+        cost: how many US dollars more.
+
+    Raises:
+        UsageError: it has no such limit, or an amount is negative; nothing was added.
+    """
+    if not (0 <= tokens < 2**53 and 0 <= cost < 1e9):  # noqa: PLR2004  what whole numbers can count
+        message = (
+            f"{tokens} tokens and {cost} US dollars can't be added: give amounts of 0 or more."
+        )
+        raise errors.UsageError(message)
+    root_id = store.read(verbs.get_task(task_id)).root_id
+    await store.commit(verbs.add_to_budget(root_id, tokens, nanos_of(cost), store.now()))
+    return budget_of(store, task_id)
+
+
+def budget_of(store: Store, task_id: str) -> BudgetRecord:
+    """Return the budget of a task's root, and what is spent of it.
+
+    Raises:
+        UsageError: it has none.
+    """
+    root_id = store.read(verbs.get_task(task_id)).root_id
+    found = store.read(verbs.get_budget(root_id))
+    if found is None:
+        message = f"Task {root_id} has no budget. One is given when a task is submitted."
+        raise errors.UsageError(message, task_id=root_id)
+    return found
 
 
 # -- queues ---------------------------------------------------------------------------------------

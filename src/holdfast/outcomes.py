@@ -6,12 +6,20 @@ from typing import Any
 
 import msgspec
 
-from holdfast.branches import ChildNeed, DoubtNeed, Need, SignalNeed, TimerNeed
+from holdfast.branches import (
+    BudgetNeed,
+    ChildNeed,
+    DoubtNeed,
+    Need,
+    QuotaNeed,
+    SignalNeed,
+    TimerNeed,
+)
 from holdfast.entries import Draft, marker
 from holdfast.failures import failed_entries
 from holdfast.redaction import redact
 from holdfast.states import ItemStatus, MarkerKind
-from holdfast.store.verbs import Parked
+from holdfast.store.verbs import Charge, Parked
 
 
 class Returned(msgspec.Struct, frozen=True):
@@ -51,25 +59,37 @@ def parked_for(needs: tuple[Need, ...]) -> Parked:
     signals = tuple(need.name for need in needs if isinstance(need, SignalNeed))
     children = tuple(need.task_id for need in needs if isinstance(need, ChildNeed))
     doubts = [need for need in needs if isinstance(need, DoubtNeed)]
+    budgets = [need for need in needs if isinstance(need, BudgetNeed)]
+    quotas = [need for need in needs if isinstance(need, QuotaNeed)]
     timers = [
         need.wake_at
         for need in needs
-        if isinstance(need, TimerNeed | SignalNeed) and need.wake_at is not None
+        if isinstance(need, TimerNeed | SignalNeed | QuotaNeed) and need.wake_at is not None
     ]
-    kind = "timer" if timers else "signal" if signals else "child" if children else "doubt"
+    # The first that there is. Whatever else it waits for is in the lists.
+    kinds = (
+        ("timer", len(timers) > len(quotas)),
+        ("quota", quotas),
+        ("signal", signals),
+        ("child", children),
+        ("budget", budgets),
+    )
+    kind = next((name for name, present in kinds if present), "doubt")
     wait = {
         "kind": kind,
         "signals": signals,
         "children": children,
         "doubts": [need.entry for need in doubts],
+        "budget": budgets[0].root_id if budgets else None,
     }
     return Parked(
         ItemStatus.IN_DOUBT if kind == "doubt" else ItemStatus.WAITING,
         wait=msgspec.json.encode(wait).decode(),
         wake_at=min(timers, default=None),
-        error="; ".join(need.text for need in doubts) or None,
+        error="; ".join(need.text for need in (*doubts, *budgets, *quotas)) or None,
         signals=signals,
         children=children,
+        charges=tuple(Charge(need.root_id, need.tokens, need.nanos) for need in budgets),
     )
 
 

@@ -10,13 +10,13 @@ from holdfast.context import Context
 from holdfast.driver import Driver, Result, Settings
 from holdfast.evidence import Evidence, EvidencePack
 from holdfast.forking import fork
-from holdfast.handlers import Handler, Handlers, Planner, TaskOptions
+from holdfast.handlers import Handler, Handlers, Planner, TaskOptions, policy_named
 from holdfast.liveness import LEASE
-from holdfast.models import Claimed, ItemPolicy, ItemRecord, RetryPolicy, Task
+from holdfast.models import Budget, BudgetRecord, Claimed, ItemPolicy, ItemRecord, RetryPolicy, Task
 from holdfast.operations import Resolution
 from holdfast.rechecks import Recheck, recheck_claims, workspace_of
 from holdfast.reopening import reopen
-from holdfast.states import TaskStatus
+from holdfast.states import ApprovalPolicy, TaskStatus
 from holdfast.store import Store, verbs
 from holdfast.store.payload import decode_payload
 from holdfast.submitting import Submitter, TaskHandle, block_on
@@ -185,9 +185,13 @@ class TaskRunner:
         priority: int = 0,
         workspace: str | None = None,
         require_evidence: bool | None = None,
+        budget: Budget | None = None,
+        approvals: ApprovalPolicy | str = ApprovalPolicy.AUTONOMOUS,
     ) -> Submitter:
         """Return a submitter with options; see `TaskOptions`."""
-        options = TaskOptions(key, queue, priority, workspace, require_evidence)
+        options = TaskOptions(
+            key, queue, priority, workspace, require_evidence, budget, policy_named(approvals)
+        )
         return Submitter(self._driver, options)
 
     def submit(self, handler: Handler[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[T]:
@@ -332,6 +336,11 @@ class TaskRunner:
         """Settle a call in doubt; see `holdfast.operations.resolve`."""
         settled = operations.resolve(self.store, entry, how, value)
         block_on(settled, "resolve", "operations.resolve")
+
+    def add_to_budget(self, task_id: str, *, tokens: int = 0, cost: float = 0.0) -> BudgetRecord:
+        """Raise a task's budget; see `holdfast.operations.add_to_budget`."""
+        added = operations.add_to_budget(self.store, task_id, tokens=tokens, cost=cost)
+        return block_on(added, "add_to_budget", "operations.add_to_budget")
 
     # -- queues ----------------------------------------------------------------------------------
 

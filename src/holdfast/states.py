@@ -21,7 +21,8 @@ class ItemStatus(StrEnum):
     RUNNING = "running"
     """Leased by a worker."""
     WAITING = "waiting"
-    """Waits for a timer, a signal, a child, a retry, or a machine that has its workspace."""
+    """Waits for a timer, a signal, a child, a retry, an approval, its budget, a provider's quota,
+    or a machine that has its workspace."""
     IN_DOUBT = "in_doubt"
     """A `once` call was started and its outcome isn't known: a person resolves it."""
     QUARANTINED = "quarantined"
@@ -112,6 +113,17 @@ class Effect(StrEnum):
     """Must not be repeated. In doubt until somebody knows."""
 
 
+class ApprovalPolicy(StrEnum):
+    """Which calls of a task need a person's approval without asking for one."""
+
+    AUTONOMOUS = "autonomous"
+    """None."""
+    ASSISTED = "assisted"
+    """The plan, before it is committed."""
+    INTERACTIVE = "interactive"
+    """The plan, and every `once` call."""
+
+
 class EntryKind(StrEnum):
     """What a journal entry records."""
 
@@ -121,6 +133,7 @@ class EntryKind(StrEnum):
     TIMER = "timer"
     SIGNAL = "signal"
     CHILD = "child"
+    APPROVAL = "approval"
     VALUE = "value"
     """`now`, `uuid` and `random`: chosen once."""
     CHECKPOINT = "checkpoint"
@@ -132,13 +145,14 @@ class EntryStatus(StrEnum):
     """What is known about a call."""
 
     STARTED = "started"
-    """An intent: durable before the call."""
+    """An intent: durable before the call. Of an approval: it is asked for."""
     DONE = "done"
     FAILED = "failed"
     DOUBT = "doubt"
     """The outcome can't be known from here; `outcome` says why."""
     RELEASED = "released"
-    """It provably did not happen, or a person let it run: the next such call is made anew."""
+    """It provably did not happen, or a person let it run: the next such call is made anew. Of a
+    model call: the provider refused it for now, or its answer was lost; it is made anew."""
 
 
 class MarkerKind(StrEnum):

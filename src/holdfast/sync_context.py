@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from holdfast.branches import scoped
+from holdfast.budgets import Reserve
 from holdfast.context import Context
 from holdfast.evidence import Evidence, EvidencePack
 from holdfast.handlers import Handler
@@ -82,6 +83,8 @@ class SyncContext:
         model: str | None = None,
         reuse: Reuse | float | bool | None = None,
         usage: Callable[[Any], Usage | None] | None = None,
+        reserve: Reserve | None = None,
+        quota_wait: float | None = None,
         queue: str | None = None,
         priority: int = 0,
     ) -> SyncContext:
@@ -94,6 +97,8 @@ class SyncContext:
             model=model,
             reuse=reuse,
             usage=usage,
+            reserve=reserve,
+            quota_wait=quota_wait,
             queue=queue,
             priority=priority,
         )

@@ -21,7 +21,7 @@ import msgspec
 from holdfast import errors
 from holdfast.branches import AloneWaits, DivergenceNeed, Waits, current_scope
 from holdfast.calls import Making, may_run, watched
-from holdfast.doubts import Doubts, Request, settling
+from holdfast.doubts import Doubts, Request
 from holdfast.entries import (
     IDENTITY,
     Draft,
@@ -29,6 +29,7 @@ from holdfast.entries import (
     check_key_reuse,
     identity_of,
     request_payload,
+    settling,
 )
 from holdfast.failures import as_recorded, decode_failure, encode_failure, raise_from, tag
 from holdfast.journal import Journal

@@ -14,7 +14,7 @@ from holdfast.endings import child_error
 from holdfast.entries import Draft, Recorded, check_key_reuse, identity_of
 from holdfast.failures import decode_failure, encode_failure, tag
 from holdfast.handlers import Handler, TaskOptions, new_task
-from holdfast.models import Task
+from holdfast.models import Budget, Task
 from holdfast.states import FINAL_TASK, EntryKind, EntryStatus
 from holdfast.store import verbs
 from holdfast.store.payload import Payload, decode_payload, encode_payload
@@ -143,14 +143,21 @@ class Waiting:
     ) -> tuple[str, int]:
         """Submit a child; returns its id and the number of the entry that names it."""
         parent = self._attempt.task
+        budget = (
+            None if parent.budget is None else msgspec.msgpack.decode(parent.budget, type=Budget)
+        )
         options = msgspec.structs.replace(
-            options, priority=options.priority or parent.priority, workspace=parent.workspace
+            options,
+            priority=options.priority or parent.priority,
+            workspace=parent.workspace,
+            approvals=parent.approvals,
         )
         new = msgspec.structs.replace(
             new_task(handler, arguments, options, self._store.now()),
             root_id=parent.root_id,
             parent_id=parent.task_id,
             parent_item=self._attempt.item.item_id,
+            budget=budget,
         )
         draft = self._draft(EntryKind.CHILD, handler.name, identity)
         draft.status, draft.request = EntryStatus.STARTED, encode_payload(new.task_id)

@@ -96,6 +96,7 @@ class World:
                 self.read(verbs.list_claims(name)),
                 [self.read(verbs.read_journal(name, item.item_id)) for item in items],
                 self.read(verbs.peek_signal(name, "go")),
+                self.read(verbs.get_budget(name)),
             ]
         return found
 

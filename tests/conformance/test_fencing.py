@@ -9,13 +9,15 @@ import pytest
 
 from holdfast import errors
 from holdfast.ids import new_id
-from holdfast.models import MAIN, Lease
+from holdfast.models import MAIN, Budget, Lease
 from holdfast.states import ItemStatus
 from holdfast.store import verbs
 from holdfast.store.payload import encode_payload, load_payload, read_blob
-from holdfast.store.verbs import Finish, NewTask, Parked
+from holdfast.store.verbs import Charge, Finish, NewTask, Parked
 
 SIGNAL = "signal-1"
+RESERVED = 2
+"""The entry that has reserved something of the budget."""
 
 
 def _finish(world, lease, append):
@@ -58,6 +60,12 @@ LEASED = {
     "commit_plan": lambda w, lease, app: verbs.commit_plan(
         lease, app, [w.item("extra")], ["extra"], w.now
     ),
+    "reserve_budget": lambda w, lease, app: verbs.reserve_budget(
+        lease, app, Charge(lease.task_id, 5, 0), w.now
+    ),
+    "settle_budget": lambda w, lease, app: verbs.settle_budget(
+        lease, app, lease.task_id, RESERVED, 5, 0, w.now
+    ),
     "abandon_lease": lambda w, lease, _: verbs.abandon_lease(lease, w.now),
 }
 
@@ -75,10 +83,12 @@ def test_every_verb_that_takes_a_lease_is_in_this_suite():
 
 @pytest.fixture
 def held(world):
-    """A claimed item with something in its journal and a signal in its mailbox."""
-    task = world.task()
+    """A claimed item with something in its journal, its budget and its mailbox."""
+    task = world.task(budget=Budget(tokens=100))
     lease = world.claim_one().lease
-    world.record(lease, {}, {})
+    world.record(lease, {})
+    intent = world.append(lease, {"status": "started"})
+    assert world.do(verbs.reserve_budget(lease, intent, Charge(task, 50, 0), world.now))
     world.do(verbs.send_signal(task, SIGNAL, "go", encode_payload(1), world.now))
     return lease
 

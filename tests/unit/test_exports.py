@@ -13,8 +13,8 @@ import holdfast
 
 PACKAGE = Path(holdfast.__file__).parent
 PUBLIC = [
-    "Checkpoint", "CheckpointManager", "CheckpointType", "Clock", "Context", "Done", "Effect",
-    "Evidence", "EvidencePack", "EvidenceVerifier", "Handler", "ItemPolicy", "ItemStatus",
+    "Budget", "Checkpoint", "CheckpointManager", "CheckpointType", "Clock", "Context", "Done",
+    "Effect", "Evidence", "EvidencePack", "EvidenceVerifier", "Handler", "ItemPolicy", "ItemStatus",
     "LLMOutputCache", "LeaseManager", "NotDone", "RecoverySweep", "Retention", "RetryPolicy",
     "Reuse", "Secret", "Store", "SyncContext", "SystemClock", "Task", "TaskHandle", "TaskRunner",
     "TaskStatus", "Tool", "ToolLedger", "Unknown", "Usage", "Verdict", "VerdictStatus", "WorkItem",

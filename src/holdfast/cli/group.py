@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, Lazy]] = {
         "fork": Lazy("deciding", "Make a new task that goes on from a checkpoint."),
         "resolve": Lazy("deciding", "Settle a call in doubt: say what happened."),
         "signal": Lazy("deciding", "Send a signal to a task."),
+        "budget": Lazy("budget", "Show what a task may spend and has spent, or let it spend more."),
     },
     "Steer": {
         "queue": Lazy("queues", "Limit a queue, for all workers on all machines."),

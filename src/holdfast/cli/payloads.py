@@ -37,7 +37,8 @@ def load_value(store: Store, task_id: str, column: bytes | None) -> object:
 def outcome_of(store: Store, task_id: str, entry: Entry) -> object:
     """Return what a journal entry recorded; a failure as its type and message."""
     value = load_value(store, task_id, entry.outcome)
-    if entry.status is not EntryStatus.FAILED or not isinstance(value, bytes):
+    failed = entry.status in {EntryStatus.FAILED, EntryStatus.RELEASED}
+    if not failed or not isinstance(value, bytes):
         return value
     try:
         error = error_codec.decode_error(value)

@@ -218,6 +218,10 @@ _MEANINGS: Mapping[EntryStatus, str] = {
     EntryStatus.DOUBT: "in doubt",
     EntryStatus.RELEASED: "did not happen; may be called again",
 }
+_OF_MODELS = {
+    **_MEANINGS,
+    EntryStatus.RELEASED: "refused for now, or its answer was lost; made anew",
+}
 _SETTLED: Mapping[EntryStatus, str] = {
     EntryStatus.STARTED: "was in doubt, started again",
     EntryStatus.DONE: "was in doubt, settled: it happened",
@@ -251,7 +255,7 @@ def meaning(entry: Entry, outcome: Entry, *, settled: bool = False) -> str:
         return "taken from the cache, recorded"
     if outcome.status is EntryStatus.DONE and outcome.attempt != entry.attempt:
         return "executed, settled later"
-    return _MEANINGS[outcome.status]
+    return (_OF_MODELS if entry.kind is EntryKind.LLM else _MEANINGS)[outcome.status]
 
 
 # -- checkpoints ----------------------------------------------------------------------------------

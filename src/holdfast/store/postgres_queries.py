@@ -14,8 +14,8 @@ _LOCKS = re.compile(r"[._]lock(?:_|$)")
 
 TYPES = {
     "bytea": """
-        anchor chain chain_head data digest evidence head identity input outcome owes pack payload
-        policy request result result_hash state usage verdict verdicts
+        anchor budget chain chain_head data digest evidence head identity input outcome owes pack
+        payload policy request result result_hash state usage verdict verdicts
     """,
     "float8": """
         at checked_at claim_order cost created_at expires_at finished lease now pause pause_max
@@ -23,8 +23,9 @@ TYPES = {
     """,
     "int8": """
         after attempt batch before below changed generation input_tokens journal_seq keep keyed
-        limit max_crashes micros must_run number output_tokens pid position priority proven rate ref
-        remaining renewals require_evidence root running seen seq shared slot token until
+        limit max_crashes micros must_run nano_limit nanos number output_tokens pid position
+        priority proven rate ref remaining renewals require_evidence root running seen seq shared
+        slot token token_limit tokens until
     """,
 }
 """The type of a parameter, by its name. Any other is text; a query that means another says so, as

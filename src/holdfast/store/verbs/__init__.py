@@ -1,5 +1,12 @@
 """The verbs of the store: what can be done to the data, each one transaction."""
 
+from holdfast.store.verbs.budgets import (
+    Charge,
+    add_to_budget,
+    get_budget,
+    reserve_budget,
+    settle_budget,
+)
 from holdfast.store.verbs.cache import (
     CacheEntry,
     CacheHit,
@@ -102,6 +109,7 @@ __all__ = [
     "CacheEntry",
     "CacheHit",
     "CacheMiss",
+    "Charge",
     "ClaimFilter",
     "Finish",
     "Fork",
@@ -116,6 +124,7 @@ __all__ = [
     "abandon_lease",
     "add_counts",
     "add_event",
+    "add_to_budget",
     "adopt_verification",
     "append_child",
     "append_entries",
@@ -141,6 +150,7 @@ __all__ = [
     "finish_task",
     "finish_work_item",
     "fork_task",
+    "get_budget",
     "get_checkpoint",
     "get_item",
     "get_task",
@@ -181,11 +191,13 @@ __all__ = [
     "reopen_items",
     "report_progress",
     "reservation",
+    "reserve_budget",
     "retire_worker",
     "retry_task",
     "send_signal",
     "set_checkpoint_status",
     "set_restores",
+    "settle_budget",
     "slot_of",
     "take_signal",
     "tasks_to_verify",

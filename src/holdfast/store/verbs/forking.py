@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from holdfast.models import Budget
 from holdfast.store.payload import Payload, keep_blob
 from holdfast.store.verb import Steps, run, verb
 from holdfast.store.verbs.shared import event, lock_task, refresh_task
+from holdfast.store.verbs.tasks import encode_budget, put_budget
 
 
 class Fork(msgspec.Struct, frozen=True):
@@ -21,6 +23,7 @@ class Fork(msgspec.Struct, frozen=True):
         number: of the checkpoint.
         before: the items it builds on; they are copied as done.
         state: what `restore` gives back instead of the checkpoint's own state.
+        budget: of the new task; it doesn't share the original's.
     """
 
     task_id: str
@@ -29,6 +32,7 @@ class Fork(msgspec.Struct, frozen=True):
     number: int
     before: Sequence[str]
     state: Payload | None = None
+    budget: Budget | None = None
 
 
 @verb(wakes=True)
@@ -45,7 +49,9 @@ def fork_task(fork: Fork, now: float) -> Steps[None]:
     }
     yield from lock_task(fork.source)
     checkpoint_id = f"{fork.source}:{fork.item_id}:{fork.number}"
-    yield from run("fork.task", **names, checkpoint_id=checkpoint_id)
+    budget = encode_budget(fork.budget)
+    yield from run("fork.task", **names, checkpoint_id=checkpoint_id, budget=budget)
+    yield from put_budget(fork.task_id, fork.budget)
     for part in ("items", "edges", "journal", "checkpoints", "claims", "blobs"):
         yield from run(f"fork.{part}", **names)
     if fork.state is not None:

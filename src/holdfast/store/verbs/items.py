@@ -11,6 +11,7 @@ from holdfast.models import PLAN, Checkpoint, Claim, Claimed, ItemRecord, Lease,
 from holdfast.states import ItemStatus
 from holdfast.store.payload import Payload, keep_blob
 from holdfast.store.verb import Refused, Row, Rows, Steps, run, verb
+from holdfast.store.verbs.budgets import Charge
 from holdfast.store.verbs.checkpoints import put_checkpoint
 from holdfast.store.verbs.queues import (
     Places,
@@ -270,12 +271,13 @@ class Parked(msgspec.Struct, frozen=True):
 
     Args:
         status: `waiting`, `in_doubt`, `quarantined`, or `ready` (handed back).
-        wait: what it waits for, as JSON: its `kind`, and the lists `signals` and `children` that
-            wake it. `approval` and `budget` are kinds that need a person.
+        wait: what it waits for, as JSON: its `kind`, and the lists `signals`, `children` and
+            `approvals` that wake it. `approval` and `budget` are kinds that need a person.
         wake_at: when to try again at the latest, wall time in seconds.
         error: why, for people.
         signals: as in `wait`.
         children: as in `wait`.
+        charges: the calls it waits for its budget to allow, one of which is enough.
     """
 
     status: ItemStatus
@@ -284,6 +286,7 @@ class Parked(msgspec.Struct, frozen=True):
     error: str | None = None
     signals: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
+    charges: tuple[Charge, ...] = ()
 
 
 @verb(wakes=True, witness=appended)
@@ -292,9 +295,11 @@ def park_work_item(
 ) -> Steps[Refused | None]:
     """End an attempt that waits; it doesn't count as one.
 
-    A signal that arrived or a child that ended in the meantime makes the item ready at once. An
-    item that was told to stop meanwhile is canceled instead.
+    What it waits for and has come in the meantime makes the item ready at once. An item that was
+    told to stop meanwhile is canceled instead.
     """
+    for root_id in sorted({charge.root_id for charge in parked.charges}):
+        yield from run("budget.lock", task_id=root_id)
     yield from lock_task(lease.task_id)
     refused = yield from fence(lease, append, "park_work_item", now)
     if refused:
@@ -312,17 +317,24 @@ def park_work_item(
     status = ItemStatus(rows[0][0])
     kind = "handed_back" if status is ItemStatus.READY else f"item_{status}"
     yield from event(lease.task_id, lease.item_id, kind, now, wait=parked.wait, reason=parked.error)
+    yield from _wake_if_met(lease, parked, now)
+    yield from refresh_task(lease.task_id, now)
+    return None
+
+
+def _wake_if_met(lease: Lease, parked: Parked, now: float) -> Steps[None]:
+    item = {"task_id": lease.task_id, "item_id": lease.item_id}
     if parked.signals or parked.children:
         yield from run(
             "item.wake_if_met",
-            task_id=lease.task_id,
-            item_id=lease.item_id,
+            **item,
             signals=msgspec.json.encode(parked.signals).decode(),
             children=msgspec.json.encode(parked.children).decode(),
             now=now,
         )
-    yield from refresh_task(lease.task_id, now)
-    return None
+    for charge in parked.charges:
+        amounts = {"root_id": charge.root_id, "tokens": charge.tokens, "nanos": charge.nanos}
+        yield from run("budget.wake_if_enough", **item, **amounts, now=now)
 
 
 @verb(wakes=True, witness=appended)

@@ -21,7 +21,8 @@ def prune_task(task_id: str) -> Steps[bool]:
     if (yield from run("prune.is_open", task_id=task_id)):
         return False
     for table in (
-        "events", "signals", "blobs", "claims", "checkpoints", "journal", "edges", "items",
+        "events", "signals", "approvals", "reservations", "budgets", "blobs", "claims",
+        "checkpoints", "journal", "edges", "items",
     ):  # fmt: skip
         yield from run(f"prune.{table}", task_id=task_id)
     return bool((yield from run("prune.tasks", task_id=task_id)))
@@ -39,7 +40,7 @@ def prune_journal(task_id: str, item_id: str, keep: int) -> Steps[int]:
     """Remove an unfinished item's checkpoints but the newest `keep`, and the journal before them.
 
     The newest one that may be resumed from is always kept, and so are `once` entries, those that
-    used their idempotency key, and markers. Returns how many entries were removed.
+    used their idempotency key, approvals, and markers. Returns how many entries were removed.
     """
     yield from run("prune.old_checkpoints", task_id=task_id, item_id=item_id, keep=keep)
     oldest = yield from run("prune.position", task_id=task_id, item_id=item_id)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from holdfast import errors
-from holdfast.models import GENESIS, MAIN, SECONDS_PER_PRIORITY, Lease, Task
-from holdfast.states import ItemStatus, TaskStatus
+from holdfast.models import GENESIS, MAIN, SECONDS_PER_PRIORITY, Budget, Lease, Task, nanos_of
+from holdfast.states import ApprovalPolicy, ItemStatus, TaskStatus
 from holdfast.store.payload import Payload, keep_blob
 from holdfast.store.verb import Refused, Steps, run, verb
 from holdfast.store.verbs.shared import (
@@ -56,6 +56,8 @@ class NewTask(msgspec.Struct, frozen=True):
     workspace_id: str | None = None
     require_evidence: bool = False
     forked_from: str | None = None
+    budget: Budget | None = None
+    approvals: ApprovalPolicy = ApprovalPolicy.AUTONOMOUS
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -94,12 +96,32 @@ def insert_task(new: NewTask, now: float) -> Steps[Submitted]:
         workspace_id=new.workspace_id,
         require_evidence=int(new.require_evidence),
         forked_from=new.forked_from,
+        budget=encode_budget(new.budget),
+        approvals=new.approvals,
         now=now,
     )
+    if new.parent_id is None:
+        yield from put_budget(new.task_id, new.budget)
     yield from insert_items(new.task_id, new.root_id or new.task_id, new.items, now)
     yield from event(new.task_id, None, "task_submitted", now, name=new.name, key=new.key)
     rows = yield from run("task.get", task_id=new.task_id)
     return Submitted(_task(rows[0]), created=True)
+
+
+def encode_budget(budget: Budget | None) -> bytes | None:
+    """Return a budget as its task's row has it."""
+    return None if budget is None else msgspec.msgpack.encode(budget)
+
+
+def put_budget(root_id: str, budget: Budget | None) -> Steps[None]:
+    """Give a root task its budget, where it is to have one, inside a verb."""
+    if budget is not None:
+        yield from run(
+            "budget.put",
+            task_id=root_id,
+            token_limit=budget.tokens,
+            nano_limit=None if budget.cost is None else nanos_of(budget.cost),
+        )
 
 
 def insert_items(task_id: str, root_id: str, items: Sequence[NewItem], now: float) -> Steps[None]:

@@ -13,6 +13,18 @@ DELETE FROM holdfast.events WHERE task_id IN (SELECT task_id FROM holdfast.tasks
 -- Their mailboxes.
 DELETE FROM holdfast.signals WHERE task_id IN (SELECT task_id FROM holdfast.tasks WHERE root_id = :task_id)
 
+-- name: prune.approvals
+-- What they asked of people.
+DELETE FROM holdfast.approvals WHERE task_id IN (SELECT task_id FROM holdfast.tasks WHERE root_id = :task_id)
+
+-- name: prune.reservations
+-- What their calls had reserved.
+DELETE FROM holdfast.reservations WHERE task_id = :task_id
+
+-- name: prune.budgets
+-- Their budget.
+DELETE FROM holdfast.budgets WHERE task_id = :task_id
+
 -- name: prune.blobs
 -- Their large payloads.
 DELETE FROM holdfast.blobs WHERE task_id IN (SELECT task_id FROM holdfast.tasks WHERE root_id = :task_id)
@@ -69,7 +81,7 @@ HAVING bool_or(
 DELETE FROM holdfast.journal
 WHERE task_id = :task_id AND item_id = :item_id
   AND seq <= :until
-  AND NOT (coalesce(effect, '') = 'once' OR keyed = 1 OR kind = 'marker')
+  AND NOT (coalesce(effect, '') = 'once' OR keyed = 1 OR kind IN ('marker', 'approval'))
 RETURNING seq
 
 -- name: prune.unreferenced_blobs

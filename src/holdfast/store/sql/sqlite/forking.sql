@@ -1,12 +1,13 @@
 -- name: fork.task
--- The new task: the old one's goal and input, no key.
+-- The new task: the old one's goal and input, no key, and no budget but one of its own.
 INSERT INTO tasks (
     task_id, root_id, parent_id, parent_item, name, key, input, status, queue, priority,
-    workspace, workspace_id, require_evidence, budget, forked_from, created_at, updated_at
+    workspace, workspace_id, require_evidence, budget, forked_from, created_at, updated_at,
+    approvals
 )
 SELECT
     :task_id, :task_id, NULL, NULL, name, NULL, input, 'running', queue, priority,
-    workspace, workspace_id, require_evidence, budget, :checkpoint_id, :now, :now
+    workspace, workspace_id, require_evidence, :budget, :checkpoint_id, :now, :now, approvals
 FROM tasks WHERE task_id = :source
 
 -- name: fork.items

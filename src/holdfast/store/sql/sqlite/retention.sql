@@ -11,6 +11,18 @@ DELETE FROM events WHERE task_id IN (SELECT task_id FROM tasks WHERE root_id = :
 -- Their mailboxes.
 DELETE FROM signals WHERE task_id IN (SELECT task_id FROM tasks WHERE root_id = :task_id)
 
+-- name: prune.approvals
+-- What they asked of people.
+DELETE FROM approvals WHERE task_id IN (SELECT task_id FROM tasks WHERE root_id = :task_id)
+
+-- name: prune.reservations
+-- What their calls had reserved.
+DELETE FROM reservations WHERE task_id = :task_id
+
+-- name: prune.budgets
+-- Their budget.
+DELETE FROM budgets WHERE task_id = :task_id
+
 -- name: prune.blobs
 -- Their large payloads.
 DELETE FROM blobs WHERE task_id IN (SELECT task_id FROM tasks WHERE root_id = :task_id)
@@ -67,7 +79,7 @@ HAVING sum(
 DELETE FROM journal
 WHERE task_id = :task_id AND item_id = :item_id
   AND seq <= :until
-  AND NOT (coalesce(effect, '') = 'once' OR keyed = 1 OR kind = 'marker')
+  AND NOT (coalesce(effect, '') = 'once' OR keyed = 1 OR kind IN ('marker', 'approval'))
 RETURNING seq
 
 -- name: prune.unreferenced_blobs

@@ -2,10 +2,11 @@
 -- Insert a task.
 INSERT INTO tasks (
     task_id, root_id, parent_id, parent_item, name, key, input, status, queue, priority,
-    workspace, workspace_id, require_evidence, forked_from, created_at, updated_at
+    workspace, workspace_id, require_evidence, budget, forked_from, created_at, updated_at,
+    approvals
 ) VALUES (
     :task_id, :root_id, :parent_id, :parent_item, :name, :key, :input, :status, :queue, :priority,
-    :workspace, :workspace_id, :require_evidence, :forked_from, :now, :now
+    :workspace, :workspace_id, :require_evidence, :budget, :forked_from, :now, :now, :approvals
 )
 
 -- name: task.get

@@ -1,0 +1,67 @@
+-- name: budget.put
+-- Give a root task a budget.
+INSERT INTO holdfast.budgets (task_id, token_limit, nano_limit)
+VALUES (:task_id, :token_limit, :nano_limit)
+
+-- name: budget.get
+-- What a root task may spend, has spent, and what of that is reserved.
+SELECT
+    task_id, token_limit, nano_limit, tokens, nanos,
+    (SELECT coalesce(sum(tokens), 0)::int8 FROM holdfast.reservations WHERE task_id = :task_id),
+    (SELECT coalesce(sum(nanos), 0)::int8 FROM holdfast.reservations WHERE task_id = :task_id)
+FROM holdfast.budgets WHERE task_id = :task_id
+
+-- name: budget.lock
+-- Wait for whoever spends of it, and keep others waiting: before any item's row.
+SELECT 1 FROM holdfast.budgets WHERE task_id = :task_id FOR NO KEY UPDATE
+
+-- name: budget.reserve
+-- Spend beforehand what a call may take, if that much is left.
+UPDATE holdfast.budgets SET tokens = tokens + :tokens, nanos = nanos + :nanos
+WHERE task_id = :task_id
+  AND (token_limit IS NULL OR tokens + :tokens <= token_limit)
+  AND (nano_limit IS NULL OR nanos + :nanos <= nano_limit)
+RETURNING 1
+
+-- name: budget.correct
+-- Put what a call took in the place of what it had reserved.
+UPDATE holdfast.budgets SET tokens = tokens + :tokens, nanos = nanos + :nanos WHERE task_id = :task_id
+
+-- name: budget.add
+-- Raise a limit.
+UPDATE holdfast.budgets SET token_limit = token_limit + :tokens, nano_limit = nano_limit + :nanos
+WHERE task_id = :task_id
+  AND (token_limit IS NOT NULL OR :tokens = 0) AND (nano_limit IS NOT NULL OR :nanos = 0)
+RETURNING 1
+
+-- name: budget.waiters
+-- The tasks in which something waits for its budget.
+SELECT DISTINCT task_id FROM holdfast.work_items
+WHERE root_id = :task_id AND status = 'waiting' AND (wait::json ->> 'budget') IS NOT NULL
+ORDER BY task_id
+
+-- name: budget.wake
+-- Let those of one task look again whether there is enough.
+UPDATE holdfast.work_items SET
+    status = 'ready', wait = NULL, wake_at = NULL, error = NULL, claim_order = :now - priority * 60
+WHERE task_id = :task_id AND status = 'waiting' AND (wait::json ->> 'budget') IS NOT NULL
+
+-- name: budget.wake_if_enough
+-- There may have become enough while the item was being parked.
+UPDATE holdfast.work_items SET
+    status = 'ready', wait = NULL, wake_at = NULL, error = NULL, claim_order = :now - priority * 60
+WHERE task_id = :task_id AND item_id = :item_id AND status = 'waiting'
+  AND EXISTS (
+      SELECT 1 FROM holdfast.budgets
+      WHERE budgets.task_id = :root_id
+        AND (token_limit IS NULL OR tokens + :tokens <= token_limit)
+        AND (nano_limit IS NULL OR nanos + :nanos <= nano_limit)
+  )
+
+-- name: reservation.put
+-- Remember what a call has reserved.
+INSERT INTO holdfast.reservations (task_id, entry, tokens, nanos) VALUES (:task_id, :entry, :tokens, :nanos)
+
+-- name: reservation.take
+-- A call is over, or given up: take back what it had reserved.
+DELETE FROM holdfast.reservations WHERE task_id = :task_id AND entry = :entry RETURNING tokens, nanos
