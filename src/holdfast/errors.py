@@ -20,6 +20,7 @@
     │   ├── StoreOpenError                refused at opening; the file is as it was
     │   │   ├── NotHoldfastError          the file isn't a Holdfast database
     │   │   ├── StoreTooNewError          written by a newer Holdfast
+    │   │   ├── StoreMovedError           all of it was moved to another database
     │   │   ├── UnsafeSqliteError         this SQLite library can corrupt a database
     │   │   └── ReadOnlyStoreError        the place can't be written
     │   ├── StoreUnavailableError         no answer in time, or the connection is gone
@@ -162,6 +163,10 @@ class StoreTooNewError(StoreOpenError):
 
     needs: int
     reads: int
+
+
+class StoreMovedError(StoreOpenError):
+    """Everything in the database was moved to another one; two at work would repeat effects."""
 
 
 class UnsafeSqliteError(StoreOpenError):

@@ -48,6 +48,7 @@ SECTIONS: dict[str, dict[str, Lazy]] = {
         "doctor": Lazy("doctor", "Examine the database, its workers, and what is blocked."),
         "sweep": Lazy("upkeep", "Look once for dead workers and take back what they held."),
         "prune": Lazy("upkeep", "Remove ended tasks and what else nobody needs any more."),
+        "copy": Lazy("copying", "Move everything to another database, and compare."),
     },
 }
 COMMANDS = {name: lazy for section in SECTIONS.values() for name, lazy in section.items()}

@@ -84,6 +84,21 @@ class Engine(Protocol):
         """Run one statement that only reads, outside the write transaction."""
         ...
 
+    def define(self, name: str, like: str, parts: dict[str, str]) -> None:
+        """Add a query: another one with its `{parts}` filled in, such as a table's name.
+
+        Parts are made from the catalogue, never from what anybody sent.
+        """
+        ...
+
+    def set_secret_key(self, key: bytes) -> None:
+        """Make this the key that secrets are digested with, from the next opening on.
+
+        Called inside the write transaction; where the key isn't in the database, it has changed
+        before that is committed.
+        """
+        ...
+
     def data_version(self) -> int:
         """Return a number that changes when another connection committed."""
         ...

@@ -38,6 +38,14 @@ def key_of(database: str) -> bytes:
         raise errors.StoreOpenError(message, path=path) from error
 
 
+def replace_key(database: str, key: bytes) -> None:
+    """Make this the key beside a database. A crash leaves the old one or the new one, whole."""
+    path = database + "-key"
+    draft = _write_draft(path, key)
+    os.replace(draft, path)  # noqa: PTH105  a plain string path all along
+    _sync_folder(path)
+
+
 def _read(path: str) -> bytes | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -58,14 +66,8 @@ def _read(path: str) -> bytes | None:
 
 
 def _make(path: str) -> bytes:
-    draft = f"{path}.{os.getpid()}.{secrets.token_hex(4)}"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    draft = _write_draft(path, new_key())
     try:
-        try:
-            os.write(descriptor, new_key())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         with suppress(FileExistsError):  # somebody else was quicker: theirs counts
             os.link(draft, path)
     finally:
@@ -76,6 +78,20 @@ def _make(path: str) -> bytes:
         message = f"{path} was removed while it was made. Open the database again."
         raise errors.StoreOpenError(message, path=path)
     return key
+
+
+def _write_draft(path: str, key: bytes) -> str:
+    draft = f"{path}.{os.getpid()}.{secrets.token_hex(4)}"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, key)
+        os.fsync(descriptor)
+    except BaseException:
+        os.unlink(draft)  # noqa: PTH108
+        raise
+    finally:
+        os.close(descriptor)
+    return draft
 
 
 def _sync_folder(path: str) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 READER_VERSION = 1
 """What this Holdfast can read. A migration that older readers can't cope with raises the bar."""
 
+SEALED = 1_000_000
+"""The reader version of a database that was moved: every Holdfast refuses it, whatever its age."""
+
 
 class Migration(NamedTuple):
     """One numbered file."""
@@ -50,6 +53,7 @@ def migrate(connection: apsw.Connection, application_id: int, now: float, path: 
     Raises:
         NotHoldfastError: the database holds somebody else's tables.
         StoreTooNewError: only a newer Holdfast may open it.
+        StoreMovedError: nobody may open it any more.
     """
     migrations = load_migrations("sqlite")
     with _transaction(connection, "BEGIN"):
@@ -61,6 +65,31 @@ def migrate(connection: apsw.Connection, application_id: int, now: float, path: 
             if migration.number not in _applied(connection, application_id, path):
                 _apply(connection, migration, application_id, now)
     return bool(missing)
+
+
+def refuse_reader(needs: int, path: str) -> None:
+    """Refuse a database that is not for this Holdfast to open.
+
+    Args:
+        needs: the lowest reader version that may open it.
+        path: the file, or the URL without its password.
+
+    Raises:
+        StoreMovedError: for none, since it was moved.
+        StoreTooNewError: only for a newer one.
+    """
+    if needs == SEALED:
+        message = (
+            f"Everything in {path} was moved to another database by `holdfast copy`. Nothing was "
+            f"changed: two databases with the same tasks would do everything twice. Open the other."
+        )
+        raise errors.StoreMovedError(message, path=path)
+    if needs > READER_VERSION:
+        message = (
+            f"{path} needs a Holdfast that reads version {needs}; this one reads up to "
+            f"{READER_VERSION}. It was not touched. Upgrade this Holdfast."
+        )
+        raise errors.StoreTooNewError(message, path=path, needs=needs, reads=READER_VERSION)
 
 
 @contextmanager
@@ -79,13 +108,7 @@ def _applied(connection: apsw.Connection, application_id: int, path: str | None)
     """Return the migrations the database has. Inside a transaction, so that it is one moment's."""
     owner = connection.pragma("application_id")
     if owner == application_id:
-        needs = int(connection.pragma("user_version"))
-        if needs > READER_VERSION:
-            message = (
-                f"{path} needs a Holdfast that reads version {needs}; this one reads up to "
-                f"{READER_VERSION}. Upgrade this Holdfast."
-            )
-            raise errors.StoreTooNewError(message, path=path, needs=needs, reads=READER_VERSION)
+        refuse_reader(int(connection.pragma("user_version")), path or "")
         return {int(str(row[0])) for row in connection.execute("SELECT number FROM migrations")}
     if owner != 0 or connection.execute("SELECT 1 FROM sqlite_schema").fetchall():
         message = f"{path} belongs to another program; it was not touched. Name another file."

@@ -30,6 +30,7 @@ from holdfast.store.postgres_errors import AGAIN, is_unusable, translate, unavai
 from holdfast.store.postgres_migrations import migrate_postgres, secret_key
 from holdfast.store.postgres_queries import load_postgres_queries, make_query
 from holdfast.store.processes import is_running
+from holdfast.store.queries import load_queries
 from holdfast.store.verb import Statement
 from holdfast.store.wire import ConnectionLost, StatementFailed, UnfitText
 
@@ -69,7 +70,7 @@ class PostgresEngine:
         self._place = place
         self._clock = clock
         self._deadline = deadline
-        self._queries = load_postgres_queries(place.schema)
+        self._queries = dict(load_postgres_queries(place.schema))
         self._channel = f"holdfast_{place.schema}"
         self._notify = make_query("notify", "SELECT pg_notify(:channel, '')")._replace(wanted=False)
         self._pid = os.getpid()
@@ -247,6 +248,15 @@ class PostgresEngine:
             if self._writer is not None:
                 self._writer.limit = math.inf
         return landed
+
+    def define(self, name: str, like: str, parts: dict[str, str]) -> None:
+        """Add a query: another one with its `{parts}` filled in."""
+        sql = load_queries(self.dialect)[like].format(**parts)
+        self._queries[name] = make_query(name, sql, self._place.schema)
+
+    def set_secret_key(self, key: bytes) -> None:
+        """Replace the key in the table `meta`."""
+        self.execute(Statement("engine.set_secret_key", {"value": key.hex()}))
 
     def _end_lost(self) -> None:
         if self._lost_backend is None or self._writer is None:

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from holdfast import errors
 from holdfast.store.keyfile import new_key
-from holdfast.store.migrations import READER_VERSION, load_migrations
+from holdfast.store.migrations import load_migrations, refuse_reader
 
 if TYPE_CHECKING:
     from holdfast.store.migrations import Migration
@@ -42,6 +42,7 @@ def migrate_postgres(connection: psycopg.Connection[Any], place: Place, now: flo
     Raises:
         NotHoldfastError: the schema holds somebody else's tables.
         StoreTooNewError: only a newer Holdfast may open it.
+        StoreMovedError: nobody may open it any more.
     """
     for migration in load_migrations("postgres"):
         for left in reversed(range(_TRIES)):
@@ -100,13 +101,7 @@ def _applied(connection: psycopg.Connection[Any], place: Place) -> set[int]:
     schema = sql.Identifier(place.schema)
     query = sql.SQL("SELECT value FROM {}.meta WHERE name = 'reader_version'").format(schema)
     row = connection.execute(query).fetchone()
-    needs = int(row[0]) if row else 0
-    if needs > READER_VERSION:
-        message = (
-            f"{place.shown} needs a Holdfast that reads version {needs}; this one reads up to "
-            f"{READER_VERSION}. Nothing was changed. Upgrade this Holdfast."
-        )
-        raise errors.StoreTooNewError(message, path=place.shown, needs=needs, reads=READER_VERSION)
+    refuse_reader(int(row[0]) if row else 0, place.shown)
     query = sql.SQL("SELECT number FROM {}.migrations").format(schema)
     return {int(row[0]) for row in connection.execute(query)}
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+ENDED = "ended"
+"""Stands for a process that was seen to have ended, where nothing else of it is known any more."""
+
 _PROC = Path("/proc")
 _STARTED = 19  # field 22 of /proc/<pid>/stat; the name in field 2 may hold anything
-_ENDED = ("Z", "X")
+_OVER = ("Z", "X")
 
 
 def this_process() -> str:
@@ -25,6 +28,8 @@ def this_process() -> str:
 
 def is_running(pid: int, process: str) -> bool | None:
     """Say whether a process runs; None when it isn't one of this machine and boot."""
+    if process == ENDED:
+        return False
     here, _, started = process.rpartition("/")
     try:
         if not here or here != _here():
@@ -34,7 +39,7 @@ def is_running(pid: int, process: str) -> bool | None:
         return False
     except (OSError, IndexError):
         return None
-    return since == started and state not in _ENDED
+    return since == started and state not in _OVER
 
 
 def _here() -> str:

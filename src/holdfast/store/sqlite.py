@@ -17,6 +17,7 @@ import apsw
 
 from holdfast import errors
 from holdfast.store.engine import BusyError, store_closed
+from holdfast.store.keyfile import replace_key
 from holdfast.store.lockfile import LockFile, open_lock_file
 from holdfast.store.migrations import migrate
 from holdfast.store.queries import load_queries
@@ -55,7 +56,7 @@ class SqliteEngine:
         self._path = None if path is None else os.path.realpath(path)
         self._clock = clock
         self._deadline_ms = int(deadline * 1000)
-        self._queries = load_queries(self.dialect)
+        self._queries = dict(load_queries(self.dialect))
         self._pid = os.getpid()
         self._reading = threading.Lock()
         # Held from `begin` to the end of the transaction, so that nothing is closed inside one. A
@@ -184,6 +185,15 @@ class SqliteEngine:
             self._sound = False  # closing the connection undoes it
         finally:
             self._end_write()
+
+    def define(self, name: str, like: str, parts: dict[str, str]) -> None:
+        """Add a query: another one with its `{parts}` filled in."""
+        self._queries[name] = self._queries[like].format(**parts)
+
+    def set_secret_key(self, key: bytes) -> None:
+        """Replace the key file beside the database."""
+        if self._path is not None:
+            replace_key(self._path, key)
 
     def settle(self, question: Statement) -> bool:
         """Say for good whether a transaction whose commit failed is there."""

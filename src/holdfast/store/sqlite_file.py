@@ -6,7 +6,7 @@ import os
 import stat
 
 from holdfast import errors
-from holdfast.store.migrations import READER_VERSION
+from holdfast.store.migrations import refuse_reader
 
 APPLICATION_ID = 0x484F4C44
 """'HOLD', in the header of every Holdfast database (https://sqlite.org/fileformat.html §1.3.14)."""
@@ -21,6 +21,7 @@ def check_file(path: str) -> None:
     Raises:
         NotHoldfastError: another kind of file, or somebody else's SQLite database.
         StoreTooNewError: the database needs a newer Holdfast.
+        StoreMovedError: its tasks are in another database now.
         ReadOnlyStoreError: the file or its directory can't be written.
     """
     _check_writable(path)
@@ -43,13 +44,7 @@ def check_file(path: str) -> None:
             f"Holdfast creates it."
         )
         raise errors.NotHoldfastError(message, path=path)
-    needs = int.from_bytes(header[60:64])
-    if needs > READER_VERSION:
-        message = (
-            f"{path} needs a Holdfast that reads version {needs}; this one reads up to "
-            f"{READER_VERSION}. The file was not touched. Upgrade this Holdfast."
-        )
-        raise errors.StoreTooNewError(message, path=path, needs=needs, reads=READER_VERSION)
+    refuse_reader(int.from_bytes(header[60:64]), path)
 
 
 def _check_writable(path: str) -> None:

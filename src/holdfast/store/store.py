@@ -116,6 +116,11 @@ class Store:
         """Run a verb that only reads and return its result."""
         return drive(verb.start(), self.engine.read)
 
+    @property
+    def secret_key(self) -> bytes | None:
+        """What secrets are digested with while this is open, unless the environment says."""
+        return self._secret_key
+
     def now(self) -> float:
         """Return the wall time in seconds."""
         return self.clock.now()

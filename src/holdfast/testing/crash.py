@@ -183,6 +183,14 @@ class CrashingEngine:
         """Run one statement that only reads."""
         return self._engine.read(statement)
 
+    def define(self, name: str, like: str, parts: dict[str, str]) -> None:
+        """Add a query made from another."""
+        self._engine.define(name, like, parts)
+
+    def set_secret_key(self, key: bytes) -> None:
+        """Make this the key that secrets are digested with."""
+        self._engine.set_secret_key(key)
+
     def data_version(self) -> int:
         """Return a number that changes when another connection committed."""
         return self._engine.data_version()

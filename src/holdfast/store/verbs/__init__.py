@@ -87,6 +87,7 @@ from holdfast.store.verbs.tasks import (
     list_children,
     list_tasks,
     retry_task,
+    tasks_after,
     tasks_to_verify,
 )
 from holdfast.store.verbs.workers import (
@@ -200,5 +201,6 @@ __all__ = [
     "settle_budget",
     "slot_of",
     "take_signal",
+    "tasks_after",
     "tasks_to_verify",
 ]

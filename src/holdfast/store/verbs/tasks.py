@@ -213,6 +213,13 @@ def list_tasks(status: str | None, limit: int) -> Steps[list[Task]]:
 
 
 @verb()
+def tasks_after(task_id: str, limit: int) -> Steps[list[str]]:
+    """Return the ids of tasks, oldest first, from behind one; an empty one is before them all."""
+    rows = yield from run("task.after", task_id=task_id, limit=limit)
+    return [row[0] for row in rows]
+
+
+@verb()
 def list_children(task_id: str) -> Steps[list[Task]]:
     """Return the child tasks of a task."""
     rows = yield from run("task.children", task_id=task_id)

@@ -30,6 +30,10 @@ SELECT * FROM holdfast.tasks
 WHERE :status IS NULL OR status = :status
 ORDER BY task_id DESC LIMIT :limit
 
+-- name: task.after
+-- The tasks that come next in the order of their ids.
+SELECT task_id FROM holdfast.tasks WHERE task_id > :task_id ORDER BY task_id LIMIT :limit
+
 -- name: task.children
 -- The direct children of a task, oldest first.
 SELECT * FROM holdfast.tasks WHERE parent_id = :task_id ORDER BY task_id
