@@ -18,6 +18,14 @@ from holdfast.store.verbs import CacheEntry, Parked
 LARGE = encode_payload(os.urandom(5000))
 
 
+ROWS = (
+    """INSERT INTO {}.approvals (task_id, item_id, seq, name, scope, digest, text, status,
+    requested_at) SELECT task_id, item_id, 1, 'a', '', chain_head, 't', 'waiting', 0.5
+    FROM {}.work_items""",
+    "INSERT INTO {}.budgets (task_id, token_limit) SELECT task_id, 9 FROM {}.tasks",
+    "INSERT INTO {}.reservations SELECT task_id, 'a:b:1', 1, 2 FROM {}.tasks",
+)
+
 # What makes a database alter what is put into it.
 MEDDLERS = {
     "sqlite": (
@@ -81,6 +89,8 @@ def _fill(world):
     world.do(verbs.look_up("n", b"reserved", "m", worker, world.now))
     world.do(verbs.add_counts(worker, {"hits": 1.5}))
     world.do(verbs.retire_worker(worker, world.now))
+    for text in ROWS:
+        _statement(world.url, text)
     _statement(
         world.url,
         "INSERT INTO {}.schedules (name, task, input, cron, timezone, next_at) "

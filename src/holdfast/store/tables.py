@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 COPIED = (
     "tasks", "work_items", "work_item_edges", "journal", "checkpoints", "claims", "blobs",
-    "llm_cache", "signals", "events", "schedules", "queues", "queue_starts", "counters",
+    "llm_cache", "signals", "events", "schedules", "queues", "queue_starts", "approvals",
+    "budgets", "reservations", "counters",
 )  # fmt: skip
 """Tables whose rows are copied, in that order."""
 
