@@ -7,13 +7,14 @@ create schemas.
 from __future__ import annotations
 
 import os
-from itertools import count
 
 import pytest
 from hypothesis import settings
+from support.schemas import drop_schema, new_schema
 
 from holdfast import errors
 from holdfast.testing import PostgresServer
+from holdfast.testing.postgres import BINARIES
 
 # A property must hold, not hold within 200 ms on a busy machine; pytest's own timeout ends what
 # hangs. CI also draws the same examples every time, so that a red run can be repeated.
@@ -22,19 +23,30 @@ settings.load_profile("ci" if os.environ.get("CI") else "holdfast")
 
 VARIABLE = "HOLDFAST_TEST_PG_URL"
 
-_schemas = count(1)
+
+@pytest.fixture(scope="session")
+def postgres_servers():
+    """Return a function that gives a server of this test process's own, by version."""
+    started = {}
+
+    def server(version):
+        pytest.importorskip("psycopg")
+        if version not in started:
+            try:
+                started[version] = PostgresServer(version=version)
+            except errors.StoreOpenError as reason:
+                pytest.skip(f"NO POSTGRESQL: {reason}")
+        return started[version]
+
+    yield server
+    for each in started.values():
+        each.stop()
 
 
 @pytest.fixture(scope="session")
-def postgres_server():
+def postgres_server(postgres_servers):
     """Return a PostgreSQL server of this test process's own."""
-    pytest.importorskip("psycopg")
-    try:
-        server = PostgresServer()
-    except errors.StoreOpenError as reason:
-        pytest.skip(f"NO POSTGRESQL: {reason}")
-    yield server
-    server.stop()
+    return postgres_servers(os.environ.get(BINARIES) or "18")
 
 
 @pytest.fixture(scope="session")
@@ -46,10 +58,6 @@ def postgres_server_url(request):
 @pytest.fixture
 def postgres_url(postgres_server_url):
     """Return the URL of a schema that isn't there yet."""
-    import psycopg
-
-    schema = f"test_{os.getpid()}_{next(_schemas)}"
-    joint = "&" if "?" in postgres_server_url else "?"
-    yield f"{postgres_server_url}{joint}schema={schema}"
-    with psycopg.connect(postgres_server_url, autocommit=True) as connection:
-        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+    url = new_schema(postgres_server_url)
+    yield url
+    drop_schema(url)

@@ -1,4 +1,7 @@
-"""One suite for every store: `world` is an open store of each engine in turn, with helpers."""
+"""One suite for every store: `world` is an open store of each engine in turn, with helpers.
+
+`HOLDFAST_TEST_PG_URL` names a further server to run it on.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from support.schemas import drop_schema, empty_schema, new_schema
 
 from holdfast.ids import new_id
 from holdfast.models import (
@@ -35,11 +39,13 @@ from holdfast.store.payload import Payload, encode_payload
 from holdfast.store.verbs import Append, ClaimFilter, Finish, NewItem, NewTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from holdfast.store.verb import Verb
 
-ENGINES = ("sqlite", "postgres")
+VARIABLE = "HOLDFAST_TEST_PG_URL"
+GIVEN = "postgres-given"
+ENGINES = ("sqlite", "postgres-18", "postgres-16", *([GIVEN] if os.environ.get(VARIABLE) else []))
 EMPTY = encode_payload({})
 START = 1_800_000_000.0
 
@@ -274,11 +280,31 @@ def check_transitions(name: str, before: Any, after: Any) -> None:
         assert now == was or now in TASK_TRANSITIONS[was], f"{name} took {key} from {was} to {now}"
 
 
+@pytest.fixture(scope="session")
+def postgres_schemas(postgres_servers) -> Iterator[Callable[[str], str]]:
+    """Return a function that gives this test process's schema on an engine."""
+    urls: dict[str, str] = {}
+
+    def schema(engine: str) -> str:
+        if engine not in urls:
+            given = os.environ[VARIABLE] if engine == GIVEN else None
+            urls[engine] = new_schema(given or postgres_servers(engine.partition("-")[2]).url)
+        return urls[engine]
+
+    yield schema
+    for url in urls.values():
+        drop_schema(url)
+
+
 @pytest.fixture(params=ENGINES)
-def url(request, tmp_path) -> str:
-    if request.param == "postgres":
-        return request.getfixturevalue("postgres_url")
-    return f"sqlite:///{tmp_path}/holdfast.db"
+def url(request, tmp_path) -> Iterator[str]:
+    """Return where an empty database of each engine is."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/holdfast.db"
+        return
+    schema = request.getfixturevalue("postgres_schemas")(request.param)
+    yield schema
+    empty_schema(schema)
 
 
 @pytest.fixture

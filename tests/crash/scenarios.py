@@ -174,7 +174,7 @@ def every_leased_write_of_a_zombie():
 
 
 def leased_writes(tell, lease):
-    store = open_store(URL, deadline=1.0)
+    store = open_store(URL, deadline=5.0)
     nothing = encode_payload(None)
     heartbeat = Heartbeat(store, lease=lease)
     heartbeat.start()

