@@ -57,13 +57,15 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "checkpoints": ("State that may be resumed from", ("CheckpointManager",)),
     "resume_point": ("Where to resume", ("ResumePoint", "PassedOver")),
     "rechecks": ("Checking standing claims again", ("Recheck",)),
+    "schedules": ("Tasks at certain times", ("Scheduled",)),
     "worker": ("Executing what others submitted", ("Worker",)),
     "sweep": ("Recovery and retention", ("RecoverySweep", "Retention", "Pruned", "prune")),
     "operations": (
         "What people do to tasks",
         (
             "find_task", "cancel", "retry", "send_signal", "resolve", "budget_of", "add_to_budget",
-            "needs_of", "limit_queue", "verify_chains", "ChainReport",
+            "needs_of", "limit_queue", "change_schedule", "verify_chains",
+            "ChainReport",
         ),
     ),
     "store": ("The database", ("open_store", "Store", "Pending")),

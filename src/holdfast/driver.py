@@ -14,6 +14,7 @@ from holdfast.handlers import Handler, Handlers, TaskOptions, new_task
 from holdfast.liveness import LEASE
 from holdfast.models import Task
 from holdfast.needs import find_needs
+from holdfast.schedules import Schedules
 from holdfast.states import FINAL_TASK, ItemStatus, TaskStatus
 from holdfast.store import DEADLINE, Pending, Store, open_store, verbs
 from holdfast.store.payload import decode_payload
@@ -55,6 +56,7 @@ class Driver:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.handlers = Handlers()
+        self.schedules = Schedules(self.handlers, settings.workspace)
         self.verifier = EvidenceVerifier()
         self._store: Store | None = None
 
@@ -117,6 +119,7 @@ class Driver:
             verifier=self.verifier,
             retention=given.retention,
             worker_id=given.worker_id,
+            schedules=self.schedules,
         )
 
     # -- executing -------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from holdfast import codec, error_codec, errors
+from holdfast.cron import Cron
 from holdfast.entries import Draft, addition, marker, verify_chain
 from holdfast.ids import new_id
 from holdfast.models import BudgetRecord, Entry, ItemRecord, Task, nanos_of
@@ -24,6 +25,7 @@ from holdfast.store.payload import REFERENCE, encode_payload, load_payload, make
 from holdfast.store.verbs import Append
 
 Resolution = Literal["done", "retry", "new", "fail"]
+ScheduleChange = Literal["pause", "resume", "run", "remove"]
 
 _TRIES = 20
 _PAUSE = 0.005
@@ -181,6 +183,44 @@ async def limit_queue(
         message = f"A rate is so many starts in so many seconds, more than 0, not {per}."
         raise errors.UsageError(message)
     await store.commit(verbs.limit_queue(name, running, rate, per))
+
+
+# -- schedules ------------------------------------------------------------------------------------
+
+
+async def change_schedule(store: Store, name: str, how: ScheduleChange) -> None:
+    """Change a schedule for all workers; durable when this returns.
+
+    Args:
+        store: the database.
+        name: of the schedule.
+        how: `pause` (nothing is due any more), `resume` (it is due at its next time; what passed
+            meanwhile isn't made up for), `run` (it is due now, beside its times), or `remove` (a
+            program that still declares it records it anew when its worker starts).
+
+    Raises:
+        UsageError: there is no such schedule, or it is paused and was to run.
+    """
+    found = [each for each in store.read(verbs.list_schedules()) if each.name == name]
+    if not found:
+        message = f"No schedule is named {name!r}. `holdfast schedules` lists what there is."
+        raise errors.UsageError(message)
+    (schedule,) = found
+    if how == "run" and schedule.paused:
+        message = f"Schedule {name} is paused; nothing was changed. Resume it first."
+        raise errors.UsageError(message)
+    match how:
+        case "remove":
+            await store.commit(verbs.remove_schedule(name))
+        case "run":
+            await store.commit(verbs.set_schedule(name, store.now(), paused=False))
+        case "pause":
+            await store.commit(verbs.set_schedule(name, schedule.next_at, paused=True))
+        case "resume":
+            next_at = schedule.next_at
+            if schedule.paused:
+                next_at = Cron(schedule.cron, schedule.timezone).next_after(store.now())
+            await store.commit(verbs.set_schedule(name, next_at, paused=False))
 
 
 # -- settling what is in doubt --------------------------------------------------------------------

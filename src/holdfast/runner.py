@@ -7,6 +7,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 
 from holdfast import errors, operations
 from holdfast.context import Context
+from holdfast.cron import Cron
 from holdfast.driver import Driver, Result, Settings
 from holdfast.evidence import Evidence, EvidencePack
 from holdfast.forking import fork
@@ -16,6 +17,7 @@ from holdfast.models import Budget, BudgetRecord, Claimed, ItemPolicy, ItemRecor
 from holdfast.operations import Resolution
 from holdfast.rechecks import Recheck, recheck_claims, workspace_of
 from holdfast.reopening import reopen
+from holdfast.schedules import Scheduled
 from holdfast.states import ApprovalPolicy, TaskStatus
 from holdfast.store import Store, verbs
 from holdfast.store.payload import decode_payload
@@ -170,6 +172,37 @@ class TaskRunner:
             return planner
 
         return register
+
+    def schedule(
+        self,
+        cron: str,
+        *,
+        timezone: str = "UTC",
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int = 0,
+    ) -> Scheduled:
+        """Want a task submitted at certain times: `runner.schedule("0 9 * * *")(report, "tides")`.
+
+        Also a decorator above `@runner.task`, for a function that needs no arguments. The workers
+        of this program record it when they start, and submit what is due: each time once, however
+        many of them run. Times missed while none ran make one task together. The task's key names
+        schedule and time.
+
+        Args:
+            cron: five fields, as in Debian's cron: minute, hour, day, month, weekday. Or six,
+                seconds first.
+            timezone: where that is the time of day; a name of the IANA time zone database.
+            name: what the schedule is called; the function's name when None. A schedule of that
+                name that is recorded already is replaced.
+            queue: which workers may claim its tasks; the function's own when None.
+            priority: see `TaskOptions`.
+
+        Raises:
+            UsageError: the expression or the time zone can't be read.
+        """
+        options = TaskOptions(queue=queue, priority=priority)
+        return Scheduled(self._driver.schedules, Cron(cron, timezone), name, options)
 
     def arguments(self, task: Task) -> dict[str, Any]:
         """Return what a task was submitted with, by parameter name; what planners plan from."""

@@ -13,6 +13,7 @@ from holdfast.handlers import Handlers
 from holdfast.liveness import LEASE, Heartbeat
 from holdfast.loops import Loop
 from holdfast.models import Claimed, Lease
+from holdfast.schedules import ScheduleLoop, Schedules
 from holdfast.store import Store, verbs
 from holdfast.store.verbs import ClaimFilter
 from holdfast.sweep import RecoverySweep, Retention
@@ -46,6 +47,8 @@ class Worker:
         verifier: what checks evidence.
         retention: how long things are kept.
         worker_id: made up when None.
+        schedules: what the program wants submitted at certain times. One that serves a single task
+            submits nothing.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Worker:
         verifier: EvidenceVerifier | None = None,
         retention: Retention | None = None,
         worker_id: str | None = None,
+        schedules: Schedules | None = None,
     ) -> None:
         self._store = store
         self._handlers = handlers
@@ -81,6 +85,8 @@ class Worker:
             _Watch(store, self._wake),
             _Claims(self),
         )
+        if schedules is not None and schedules.declared and root_id is None:
+            self._loops += (ScheduleLoop(store, schedules),)
         self._unwatch: Callable[[], None] = lambda: None
 
     @property

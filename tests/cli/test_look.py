@@ -9,7 +9,8 @@ import pytest
 LOOKING = [
     ["tasks"], ["show", "x"], ["stats"], ["cancel", "x"], ["retry", "x"], ["fork", "x:main:1"],
     ["resolve", "x:main:1", "--retry"], ["signal", "x", "go"], ["verify", "x"], ["sweep"],
-    ["prune"],
+    ["prune"], ["workers"], ["queues"], ["queue", "x", "--running", "1"], ["schedules"],
+    ["schedule", "x", "--pause"],
 ]  # fmt: skip
 
 

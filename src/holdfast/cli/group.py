@@ -30,6 +30,8 @@ SECTIONS: dict[str, dict[str, Lazy]] = {
         "tasks": Lazy("tasks", "List tasks, the newest first."),
         "show": Lazy("show", "Show all about one task: items, journal, evidence, timeline."),
         "queues": Lazy("queues", "List queues: limits, what runs, what is ready and how long."),
+        "workers": Lazy("workers", "List workers: where they run and what they execute."),
+        "schedules": Lazy("schedules", "List schedules: when each is due, and what it did last."),
         "stats": Lazy("upkeep", "Count what is there, and what replay and cache saved."),
     },
     "Decide": {
@@ -42,6 +44,7 @@ SECTIONS: dict[str, dict[str, Lazy]] = {
     },
     "Steer": {
         "queue": Lazy("queues", "Limit a queue, for all workers on all machines."),
+        "schedule": Lazy("schedules", "Pause a schedule, let it go on or run now, or remove it."),
     },
     "Check and clean": {
         "verify": Lazy("verify", "Check a task's evidence, hash chains and stored payloads again."),

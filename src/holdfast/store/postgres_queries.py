@@ -14,16 +14,17 @@ _LOCKS = re.compile(r"[._]lock(?:_|$)")
 
 TYPES = {
     "bytea": """
-        anchor budget chain chain_head data digest evidence head identity input outcome owes pack
-        payload policy request result result_hash state usage verdict verdicts
+        anchor budget chain chain_head data digest evidence head identity input options outcome
+        owes pack payload policy request result result_hash state usage verdict verdicts
     """,
     "float8": """
-        at checked_at claim_order cost created_at expires_at finished lease now pause pause_max
-        per per_priority reserved_before seconds seen_at started_at value verified_at wake_at
+        at checked_at claim_order cost created_at due_at expires_at finished lease next_at now
+        pause pause_max per per_priority reserved_before seconds seen_at started_at value
+        verified_at wake_at
     """,
     "int8": """
         after attempt batch before below changed generation input_tokens journal_seq keep keyed
-        limit max_crashes micros must_run nano_limit nanos number output_tokens pid position
+        limit max_crashes micros must_run nano_limit nanos number output_tokens paused pid position
         priority proven rate ref remaining renewals require_evidence root running seen seq shared
         slot token token_limit tokens until
     """,

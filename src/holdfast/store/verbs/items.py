@@ -471,3 +471,21 @@ def held_leases(worker_id: str) -> Steps[list[tuple[str, str, int]]]:
     """Return (task, item, token) of every lease the worker holds."""
     rows = yield from run("item.held_by_worker", worker_id=worker_id)
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+class RunningItem(msgspec.Struct, frozen=True, array_like=True):
+    """A work item that somebody executes."""
+
+    worker_id: str
+    task_id: str
+    item_id: str
+    handler: str
+    queue: str
+    attempt: int
+
+
+@verb()
+def list_running() -> Steps[list[RunningItem]]:
+    """Return every leased item, by its task."""
+    rows = yield from run("item.running")
+    return [msgspec.convert(row, RunningItem, strict=False) for row in rows]

@@ -251,6 +251,11 @@ WHERE status = 'running' AND lease_owner = :worker_id AND cancel = 1
 SELECT task_id, item_id, lease_token FROM work_items
 WHERE status = 'running' AND lease_owner = :worker_id
 
+-- name: item.running
+-- Every leased item.
+SELECT lease_owner, task_id, item_id, handler, queue, attempts FROM work_items
+WHERE status = 'running' ORDER BY task_id, item_id
+
 -- name: item.revive_failed
 -- A person wants another try; what comes before it may have been reopened meanwhile.
 UPDATE work_items SET
