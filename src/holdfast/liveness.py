@@ -194,7 +194,7 @@ class Heartbeat:
         timeout = min(self._store.deadline, self._lease / 3)
         try:
             pending = self._store.commit(verbs.renew_leases(self.worker_id, self._store.now()))
-            if not pending.wait(timeout):
+            if not pending.within(timeout):
                 return False
         except errors.StoreError:
             return self._is_trusted()

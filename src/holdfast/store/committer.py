@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
@@ -60,7 +61,7 @@ class Ticket(Generic[T]):
         self.result: T | Refused | None = None
         self.error: BaseException | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.future: asyncio.Future[None] | None = None
+        self.future: asyncio.Future[None] | Future[None] | None = None
 
     def outcome(self) -> T:
         """Return the result, or raise what went wrong."""
@@ -165,16 +166,25 @@ class Committer:
         self._refuse_when_closed()
         self._queue.append(ticket)
         if not self._lock.acquire(timeout=timeout):
-            message = (
-                f"The database didn't answer within {timeout:g} s. Whether {ticket.verb.name} was "
-                f"kept isn't known here; it is either there whole or not at all."
-            )
-            raise errors.StoreUnavailableError(message)
+            raise _late(ticket.verb.name, timeout)
         try:  # whoever held the lock may have done it
             self._drain(wait=True, until=ticket)
         finally:
             self._lock.release()
         self._hand_over_rest()
+
+    def submit_within(self, ticket: Ticket[Any], seconds: float) -> None:
+        """Have the committer's own thread commit an operation; return when its outcome is known.
+
+        Raises:
+            StoreUnavailableError: it isn't known after so many seconds.
+        """
+        ticket.future = Future()
+        self.submit_behind(ticket)
+        try:
+            ticket.future.result(seconds)
+        except TimeoutError:
+            raise _late(ticket.verb.name, seconds) from None
 
     def submit_behind(self, ticket: Ticket[Any]) -> None:
         """Queue an operation that nobody waits for, from any thread."""
@@ -417,6 +427,13 @@ def _appending(ticket: Ticket[Any]) -> tuple[Any, Any]:
 def _fail(batch: list[Ticket[Any]], failure: Exception) -> None:
     for ticket in batch:
         ticket.error = failure
+
+
+def _late(name: str, seconds: float) -> errors.StoreUnavailableError:
+    return errors.StoreUnavailableError(
+        f"The database didn't answer within {seconds:g} s. Whether {name} was kept isn't known "
+        f"here; it is either there whole or not at all."
+    )
 
 
 def _unsettled(failure: Exception, then: Exception) -> errors.StoreUnavailableError:

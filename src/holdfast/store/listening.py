@@ -11,6 +11,7 @@ from psycopg import sql
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
+    from holdfast.store.dialing import Dialer, Newest
 
 POLL = 1.0
 """Seconds after which something may have happened, as long as nobody listens."""
@@ -25,13 +26,13 @@ class Listener:
     """Counts what other connections announce, on a thread and a connection of its own.
 
     Args:
-        url: leads to the server directly; None to do without notifications.
+        dialer: leads to the server directly; None to do without notifications.
         channel: what to listen to.
         clock: what is asked for time.
     """
 
-    def __init__(self, url: str | None, channel: str, clock: Clock) -> None:
-        self._url = url
+    def __init__(self, dialer: Dialer | None, channel: str, clock: Clock) -> None:
+        self._dialer = dialer
         self._channel = channel
         self._clock = clock
         self._heard = 0
@@ -43,7 +44,7 @@ class Listener:
     def version(self) -> int:
         """Return a number that grows when another program may have committed."""
         with self._starting:
-            if self._thread is None and self._url is not None and not self._stopping.is_set():
+            if self._thread is None and self._dialer is not None and not self._stopping.is_set():
                 self._thread = threading.Thread(
                     target=self._run, name="holdfast-listener", daemon=True
                 )
@@ -60,32 +61,27 @@ class Listener:
             self._thread = None
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        dialer = self._dialer
+        while dialer is not None and not self._stopping.is_set():
             try:
-                with psycopg.connect(
-                    self._url or "",
-                    autocommit=True,
-                    connect_timeout=2,
-                    keepalives_idle=5,
-                    keepalives_interval=2,
-                    keepalives_count=3,
-                    application_name="holdfast-listener",
-                ) as connection:
+                with dialer.dial() as connection:
                     if _is_pooled(connection):
                         return  # a pooler passes no notifications on: look now and then
-                    self._listen(connection)
+                    self._listen(connection, dialer.newest)
             except (psycopg.Error, OSError):
                 pass
             self._listening = False
             self._stopping.wait(_PAUSE)
 
-    def _listen(self, connection: psycopg.Connection[Any]) -> None:
+    def _listen(self, connection: psycopg.Connection[Any], newest: Newest) -> None:
+        server = newest.server
         connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
         self._listening = True
         self._heard += 1  # whatever was announced before is not heard
         poll = select.poll()
         poll.register(connection.pgconn.socket, select.POLLIN)
-        while not self._stopping.is_set():
+        # A server that was replaced says nothing more, and may never say so.
+        while newest.server == server and not self._stopping.is_set():
             if not poll.poll(200):
                 continue
             connection.pgconn.consume_input()

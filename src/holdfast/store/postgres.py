@@ -81,7 +81,8 @@ class PostgresEngine:
         self._lost_backend: tuple[int, str] | None = None
         self._in_transaction = False
         self._dialer = Dialer(place, clock, deadline)
-        self._listener = Listener(place.listen, self._channel, clock)
+        self._newest = self._dialer.newest
+        self._listener = Listener(self._listening(deadline), self._channel, clock)
         try:
             with self._dialer.dial() as connection:
                 migrate_postgres(connection, place, clock.now())
@@ -93,11 +94,19 @@ class PostgresEngine:
             )
             raise errors.StoreOpenError(message, path=place.shown) from error
 
+    def _listening(self, deadline: float) -> Dialer | None:
+        if self._place.listen is None:
+            return None
+        place = self._place._replace(server=self._place.listen)
+        return Dialer(place, self._clock, deadline, self._newest, "holdfast-listener")
+
     # -- writing ---------------------------------------------------------------------------------
 
     def open(self, *, wait: bool) -> None:
         """Have a connection to write on."""
         self._refuse_when_unusable()
+        if self._writer is not None and self._writer.server != self._newest.server:
+            self._drop()  # it was replaced: what is sent there can't be committed any more
         if self._writer is None:
             if not wait:
                 raise BusyError  # connecting takes its time: not on the event loop
@@ -295,6 +304,7 @@ class PostgresEngine:
         self._in_transaction = False
         if self._writer is not None:
             self._lost_backend = self._lost_backend or self._writer.backend
+            self._dialer.move_on(self._writer.host)
             self._writer.close()
             self._writer = None
 
@@ -306,6 +316,8 @@ class PostgresEngine:
         query = self._queries[statement.query]
         with self._reading:
             for last in (False, True):
+                if self._reader is not None and self._reader.server != self._newest.server:
+                    self._drop_reader()  # it was replaced, and would answer with the past
                 fresh = self._reader is None
                 if self._reader is None:
                     self._reader = self._dialer.connect()
@@ -315,11 +327,16 @@ class PostgresEngine:
                 except StatementFailed as failed:
                     raise translate(failed, self._place.shown) from failed
                 except ConnectionLost as lost:
-                    self._reader.close()
-                    self._reader = None
+                    self._dialer.move_on(self._reader.host)
+                    self._drop_reader()
                     if last or fresh or lost.late:
                         raise unavailable(self._place.shown, str(lost)) from lost
         raise AssertionError
+
+    def _drop_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def data_version(self) -> int:
         """Return a number that changes when another connection may have committed."""
@@ -347,9 +364,7 @@ class PostgresEngine:
         self._listener.close()
         self._drop()
         with self._reading:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
+            self._drop_reader()
 
     # -- errors ----------------------------------------------------------------------------------
 

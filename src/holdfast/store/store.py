@@ -58,6 +58,17 @@ class Pending(Generic[T]):
         self._committer.submit_and_wait(self._ticket, seconds)
         return self._ticket.outcome()
 
+    def within(self, seconds: float) -> T:
+        """Commit on the committer's own thread, and wait no longer than this whatever happens.
+
+        A thread that waits with `wait` may do what others have queued as well.
+
+        Raises:
+            StoreUnavailableError: it took longer; it may still be kept.
+        """
+        self._committer.submit_within(self._ticket, seconds)
+        return self._ticket.outcome()
+
     def behind(self) -> Ticket[T]:
         """Commit with the next write that somebody waits for, or shortly after.
 

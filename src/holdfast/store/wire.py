@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from holdfast.clock import Clock
+    from holdfast.store.dialing import Server
     from holdfast.store.verb import Row, Rows
 
 _BINARY = 1
@@ -76,12 +77,9 @@ class Wire:
         connection: a fresh connection.
         clock: what deadlines are measured with.
         deadline: seconds that one wait for the server may take.
-        prepare: whether statements are prepared on first use, which no pooler may stand between.
     """
 
-    def __init__(
-        self, connection: psycopg.Connection[Any], clock: Clock, deadline: float, *, prepare: bool
-    ) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], clock: Clock, deadline: float) -> None:
         self._connection = connection
         self._pg = connection.pgconn
         self._pg.nonblocking = 1
@@ -89,15 +87,20 @@ class Wire:
         self._pg.enter_pipeline_mode()
         self._clock = clock
         self._deadline = deadline
-        self._prepare = prepare
         self._prepared: set[bytes] = set()
         self._expected: list[bool] = []  # answers under way: whether each is a statement's
         self._descriptor = self._pg.socket
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
         self.warned = False
+        self.prepare = False
+        """Whether statements are prepared on first use, which no pooler may stand between."""
         self.backend: tuple[int, str] | None = None
         """Its process in the server, where nothing stands between."""
+        self.host = 0
+        """Which of the hosts that the URL names."""
+        self.server: Server | None = None
+        """The server it leads to, where that says."""
         self.is_durable = True
         """Whether the server answers a COMMIT only when it is safe."""
         self.limit = math.inf
@@ -113,7 +116,7 @@ class Wire:
         values = [_dump(params[name]) for name in query.names]
         formats = [int(isinstance(params[name], bytes)) for name in query.names]
         try:
-            if not self._prepare:
+            if not self.prepare:
                 self._pg.send_query_params(query.sql, values, None, formats, _BINARY)
             else:
                 if query.name not in self._prepared:
@@ -141,6 +144,11 @@ class Wire:
     def close(self) -> None:
         """Close the connection; what was not committed is undone."""
         self._connection.close()
+
+    def release(self) -> psycopg.Connection[Any]:
+        """Return the connection as the driver made it; this one is of no use from then on."""
+        self._pg.exit_pipeline_mode()
+        return self._connection
 
     def fileno(self) -> int:
         """Return the descriptor of the socket."""
