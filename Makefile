@@ -4,7 +4,7 @@
 # .venv, pinned by hash (requirements/*.lock), and again only when the pins change.
 #
 #   make test PYTHON=python3.12     use this interpreter
-#   make test ARGS='-k lease -x'    hand arguments to pytest (or to demo, bench, crash)
+#   make test ARGS='-k lease -x'    hand arguments to pytest (or to demo, bench, crash, failover)
 #   make lock LOCK=--upgrade        move every pin to its newest version
 
 PYTHON ?=
@@ -24,7 +24,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 	--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' $(LOCK)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash docs lock format clean setup-uv setup-core setup-dev
+.PHONY: help demo test check bench crash failover docs lock format clean setup-uv setup-core setup-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ bench: setup-dev ## measure on this machine
 
 crash: setup-dev ## kill processes at random and check that nothing is lost
 	@$(BIN)/python -m holdfast.testing.campaign $(ARGS)
+
+failover: setup-dev ## kill PostgreSQL servers and workers under load
+	@$(BIN)/python -m holdfast.testing.failover $(ARGS)
 
 format: setup-dev ## format, and fix what ruff can fix
 	@$(BIN)/ruff check --fix-only

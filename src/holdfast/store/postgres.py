@@ -13,6 +13,7 @@ has waited for it.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from holdfast.store.verb import Rows
     from holdfast.store.verbs.shared import Append
     from holdfast.store.wire import Query, Wire
+
+_log = logging.getLogger("holdfast")
 
 _BEGIN = make_query("begin", "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
 _COMMIT = make_query("commit", "COMMIT")
@@ -256,6 +259,7 @@ class PostgresEngine:
         finally:
             if self._writer is not None:
                 self._writer.limit = math.inf
+        _log.info("The answer to a commit was lost; it was %s.", "kept" if landed else "not kept")
         return landed
 
     def define(self, name: str, like: str, parts: dict[str, str]) -> None:

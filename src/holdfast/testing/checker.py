@@ -61,7 +61,7 @@ def take_snapshot(url: str) -> Snapshot:
                 for task in tasks
                 for item in store.read(verbs.list_items(task.task_id))
             },
-            [call for task in tasks for call in _calls(store, task)],
+            [call for task in tasks for call in calls_of(store, task)],
             [
                 text
                 for task in tasks
@@ -92,7 +92,8 @@ def _refused(store: Store, tasks: Iterable[Task]) -> int:
     )
 
 
-def _calls(store: Store, task: Task) -> list[Call]:
+def calls_of(store: Store, task: Task) -> list[Call]:
+    """Return every call of a task as its journal has it."""
     calls: list[Call] = []
     for item in store.read(verbs.list_items(task.task_id)):
         last: dict[int, Entry] = {}

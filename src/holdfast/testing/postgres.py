@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +44,7 @@ class PostgresServer:
 
     Args:
         settings: of its configuration, as `name=value`.
+        primary: what to be a standby of; a server of its own when None.
         directory: where to put its data; a temporary directory by default. Root's servers run as
             another user, who must be able to get there.
         version: `18` or `16`, or a directory of binaries; what `HOLDFAST_TEST_PG` says when None.
@@ -52,7 +54,11 @@ class PostgresServer:
     """
 
     def __init__(
-        self, *settings: str, directory: Path | None = None, version: str | None = None
+        self,
+        *settings: str,
+        primary: PostgresServer | None = None,
+        directory: Path | None = None,
+        version: str | None = None,
     ) -> None:
         self.binaries = find_binaries(version)
         self.root = Path(tempfile.mkdtemp(prefix="holdfast-pg-", dir=directory))
@@ -62,10 +68,12 @@ class PostgresServer:
         try:
             if self._uid is not None:
                 os.chown(self.root, self._uid, self._uid)
-            self._run(
-                "initdb", "-D", self.data, "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8"
-            )
-            self.start()
+            if primary is None:
+                init = ("-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8")
+                self._run("initdb", "-D", self.data, *init)
+                self.start()
+            else:
+                self.follow(primary)
         except BaseException:
             shutil.rmtree(self.root, ignore_errors=True)
             raise
@@ -107,10 +115,60 @@ class PostgresServer:
                 raise _unavailable(f"it doesn't start: {log.read_text()[-2000:]}")
             time.sleep(0.02)
 
+    def follow(self, primary: PostgresServer) -> None:
+        """Start as a standby of another server, with a copy of its data and none of its own.
+
+        Raises:
+            StoreOpenError: it doesn't.
+        """
+        shutil.rmtree(self.data, ignore_errors=True)
+        source = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", USER)
+        how = ("-R", "-X", "stream", "-c", "fast", "--no-sync")
+        self._run("pg_basebackup", "-D", self.data, *source, *how)
+        self.start()
+
+    def promote(self) -> None:
+        """Make a standby take writes; return when it does.
+
+        Raises:
+            StoreOpenError: it doesn't.
+        """
+        if self.ask("SELECT pg_promote(true, 60)") != [(True,)]:
+            raise _unavailable("the standby can't be promoted")
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """Run a statement of a test's own and return its rows."""
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True, connect_timeout=10) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    def freeze(self) -> None:
+        """Stop every process of it (SIGSTOP), as when its machine hangs."""
+        self.process.send_signal(signal.SIGSTOP)  # the first one, which starts the others
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill every process of it (SIGKILL) and keep its data."""
+        self.freeze()
+        self._signal(signal.SIGKILL)
+        self.process.wait(STARTING)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def stop(self) -> None:
         """End it at once, as a crash of its machine would, and remove its data."""
-        self.process.send_signal(signal.SIGQUIT)
-        self.process.wait(STARTING)
+        if self.process.poll() is None:
+            self.thaw()
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(STARTING)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def pids(self) -> list[int]:
