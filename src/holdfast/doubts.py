@@ -34,6 +34,7 @@ class Request(msgspec.Struct, frozen=True):
     arguments: dict[str, Any]
     idempotency_key: str
     worker: str
+    observed: Any = None
 
 
 codec.register_type(Request, name="holdfast:Request")
@@ -156,7 +157,9 @@ class Doubts:
 async def _ask(tool: Tool[..., Any], request: Request) -> tuple[Reconciled | None, str]:
     """Return what the tool's reconcile function says, and that in words."""
     assert tool.reconcile is not None  # noqa: S101  asked only where there is one
-    args = (dict(request.arguments), request.idempotency_key)
+    args: tuple[Any, ...] = (dict(request.arguments), request.idempotency_key)
+    if tool.observe is not None:
+        args = (*args, request.observed)
     try:
         answer: object = await invoke(
             tool.reconcile, args, {}, tool.timeout, f"reconcile of {tool.name}"

@@ -43,7 +43,12 @@ LINGER = 5.0
 """Seconds that a call in a thread, which can't be interrupted, is waited for after its time."""
 
 Reconciled = Done | NotDone | Unknown
-Reconcile = Callable[[dict[str, Any], str], Reconciled | Awaitable[Reconciled]]
+Reconcile = (
+    Callable[[dict[str, Any], str], Reconciled | Awaitable[Reconciled]]
+    | Callable[[dict[str, Any], str, Any], Reconciled | Awaitable[Reconciled]]
+)
+Observe = Callable[[dict[str, Any]], object]
+Repeatable = Callable[[dict[str, Any]], bool]
 
 
 class Tool(Generic[P, T]):
@@ -54,7 +59,11 @@ class Tool(Generic[P, T]):
         effect: see `Effect`.
         name: what the journal calls it; the function's qualified name by default.
         reconcile: for a `once` tool, asks the world whether a call happened. It is given the
-            arguments by name and the idempotency key.
+            arguments by name, the idempotency key, and what `observe` returned where there is one.
+        observe: for a `once` tool, looks at the world before a call; it is given the arguments by
+            name. What it returns is durable before the call starts. If it raises, there is no call.
+        repeatable: for a `once` tool, says of arguments, by name, that a call with them may run
+            again: that call is `idempotent`.
         settle_after: seconds since the start of a call before `NotDone` is believed.
         no_effect: exceptions that say the call had no effect, so that it may be made again.
         raises: exceptions of your own that a replay may raise again as they are.
@@ -69,6 +78,8 @@ class Tool(Generic[P, T]):
         effect: Effect = Effect.ONCE,
         name: str | None = None,
         reconcile: Reconcile | None = None,
+        observe: Observe | None = None,
+        repeatable: Repeatable | None = None,
         settle_after: float = SETTLE_AFTER,
         no_effect: tuple[type[Exception], ...] = (),
         raises: tuple[type[Exception], ...] = (),
@@ -79,6 +90,8 @@ class Tool(Generic[P, T]):
         self.effect = effect
         self.name = name or name_of(function)
         self.reconcile = reconcile
+        self.observe = observe
+        self.repeatable = repeatable
         self.settle_after = settle_after
         self.no_effect = (errors.NoEffect, *no_effect)
         self.timeout = timeout
@@ -106,6 +119,12 @@ class Tool(Generic[P, T]):
         if names is not None and len(args) == len(names) and not kwargs:  # quicker, and the same
             return dict(zip(names, args, strict=True))
         return bind_arguments(self.name, self.signature, args, kwargs)
+
+    def effect_of(self, arguments: dict[str, Any]) -> Effect:
+        """Return what a call with these arguments, by name, does to the world."""
+        if self.effect is Effect.ONCE and self.repeatable and self.repeatable(dict(arguments)):
+            return Effect.IDEMPOTENT
+        return self.effect
 
     async def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> T:
         """Call the function: an async one here, a sync one in a thread."""
@@ -140,6 +159,8 @@ def tool(
     effect: Effect | str = ...,
     name: str | None = ...,
     reconcile: Reconcile | None = ...,
+    observe: Observe | None = ...,
+    repeatable: Repeatable | None = ...,
     settle_after: float = ...,
     no_effect: tuple[type[Exception], ...] = ...,
     raises: tuple[type[Exception], ...] = ...,

@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
 import msgspec
 
@@ -137,11 +137,12 @@ class ToolLedger:
         scope, name = current_scope.get(), name or tool.name
         identity = identity_of(scope, kind, name, argument_digest(arguments), key)
         idempotency_key = self._journal.next_idempotency_key(identity, keyed=key is not None)
-        once = tool.effect is Effect.ONCE
+        effect = tool.effect_of(arguments)
+        once = effect is Effect.ONCE
         return Call(
             tool=tool,
             kind=kind,
-            effect=tool.effect,
+            effect=effect,
             name=name,
             args=args,
             kwargs=kwargs,
@@ -212,14 +213,17 @@ class ToolLedger:
         except (errors.LeaseError, errors.StoreError):
             raise  # failures of ours: they end the attempt
         except Exception as error:  # noqa: BLE001  raised as it will be replayed
-            shown = as_recorded(error)
-            draft = _draft(call, EntryStatus.FAILED, encode_failure(shown), started)
-            raise_from(tag(shown, await self._record(call, draft)), error)
+            await self._raise(call, error, started)
         draft = _draft(call, EntryStatus.DONE, encode_payload(result), started)
         draft.keyed = current.key_used
         await self._record(call, draft)
         self._journal.executed += 1
         return result
+
+    async def _raise(self, call: Call, error: Exception, started: int) -> NoReturn:
+        shown = as_recorded(error)
+        draft = _draft(call, EntryStatus.FAILED, encode_failure(shown), started)
+        raise_from(tag(shown, await self._record(call, draft)), error)
 
     async def _record(self, call: Call, draft: Draft) -> int:
         """Record an outcome, a `read` behind; returns the number of its entry."""
@@ -260,7 +264,10 @@ class ToolLedger:
 
     async def _start(self, call: Call) -> object:
         await self._journal.check_lease()
-        intent = await self._journal.record(self._intent(call, EntryStatus.STARTED))
+        observed = await self._observe(call)
+        intent = await self._journal.record(
+            self._intent(call, EntryStatus.STARTED, observed=observed)
+        )
         await self._journal.check_lease()
         started, making = time.perf_counter_ns(), _making(call)
         try:
@@ -282,6 +289,16 @@ class ToolLedger:
             return await self._doubt(call, intent, error)
         await self._finish(intent, result, making.call, started)
         return result
+
+    async def _observe(self, call: Call) -> object:
+        """Look at the world as it is before a call; where that fails, the call has failed."""
+        if call.tool.observe is None:
+            return None
+        started, asked = time.perf_counter_ns(), (dict(call.arguments),)
+        try:
+            return await invoke(call.tool.observe, asked, {}, call.timeout, call.name)
+        except Exception as error:  # noqa: BLE001  raised as it will be replayed
+            await self._raise(call, error, started)
 
     async def _doubt(self, call: Call, intent: Entry, error: Exception) -> object:
         text = f"it raised {type(error).__name__}: {error}"
@@ -316,8 +333,16 @@ class ToolLedger:
         draft.keyed = had_effect
         await self._journal.record(draft)
 
-    def _intent(self, call: Call, status: EntryStatus, text: str | None = None) -> Draft:
-        request = Request(call.arguments, call.idempotency_key, self._journal.lease.owner)
+    def _intent(
+        self,
+        call: Call,
+        status: EntryStatus,
+        text: str | None = None,
+        *,
+        observed: object = None,
+    ) -> Draft:
+        owner = self._journal.lease.owner
+        request = Request(call.arguments, call.idempotency_key, owner, observed)
         return Draft(
             call.kind,
             call.name,

@@ -64,6 +64,25 @@ async def record_intent(ledger, act, args=(), key=None):
     await journal_of(ledger).record(ledger._intent(call, EntryStatus.STARTED))  # noqa: SLF001
 
 
+class Stops:
+    """Stands in for a check of the lease: the process is gone at the n-th."""
+
+    def __init__(self, at):
+        self.left = at
+
+    async def __call__(self):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+async def entries_of(ledger):
+    journal = journal_of(ledger)
+    await journal.flush()
+    item = journal.item
+    return journal.store.read(verbs.read_journal(item.task_id, item.item_id))
+
+
 async def task_of(store, name="job"):
     """Return the task that stands for a name."""
     return await LeaseManager(store)._task_of(name)  # noqa: SLF001  nobody else needs it
@@ -429,6 +448,75 @@ def test_not_done_is_not_believed_of_a_process_that_may_live(attempt, monkeypatc
     monkeypatch.setattr("holdfast.doubts.is_gone", lambda *_: False)
     in_doubt(attempt, act)
     assert counted.calls == 0
+
+
+def test_reconcile_is_given_what_was_observed_before_the_call(attempt):
+    counted, asked, world = Counted(ValueError("?")), [], ["before"]
+
+    def reconcile(arguments, key, observed):
+        asked.append((arguments, observed))
+        return Done("found")
+
+    act = make(counted, observe=lambda arguments: (arguments["x"], *world), reconcile=reconcile)
+    assert attempt(lambda ledger: ledger.execute_or_replay(act, 7)) == "found"
+    world.append("after")
+    assert attempt(lambda ledger: ledger.execute_or_replay(act, 7)) == "found"
+    assert asked == [({"x": 7}, (7, "before"))]
+
+
+def test_what_was_observed_survives_the_process(attempt, monkeypatch):
+    counted, asked = Counted("made"), []
+
+    def reconcile(arguments, key, observed):
+        asked.append(observed)
+        return NotDone()
+
+    act = make(counted, observe=lambda _: {"hash": b"1"}, reconcile=reconcile, settle_after=0)
+
+    async def crash(ledger):
+        monkeypatch.setattr(journal_of(ledger), "check_lease", Stops(2))
+        await ledger.execute_or_replay(act)
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(crash)
+    monkeypatch.undo()
+    assert attempt(lambda ledger: ledger.execute_or_replay(act)) == "made"
+    assert asked == [{"hash": b"1"}]
+
+
+def test_a_call_whose_observation_fails_has_failed_and_was_not_made(attempt):
+    counted, looked = Counted("made"), []
+
+    def observe(arguments):
+        looked.append(arguments)
+        raise ValueError("no such file")
+
+    act = make(counted, observe=observe)
+
+    async def body(ledger):
+        with pytest.raises(ValueError, match="no such file"):
+            await ledger.execute_or_replay(act)
+
+    attempt(body)
+    attempt(body)
+    assert (counted.calls, len(looked)) == (0, 1)
+
+
+def test_a_tool_says_of_arguments_that_a_call_with_them_may_run_again(attempt):
+    counted = Counted(ValueError("twice"), "ok")
+    act = make(counted, repeatable=lambda arguments: arguments["x"] == "harmless")
+
+    async def body(ledger):
+        with pytest.raises(ValueError, match="twice"):  # no doubt: it is an ordinary failure
+            await ledger.execute_or_replay(act, "harmless")
+        await ledger.execute_or_replay(act, "sends")
+        return [(entry.effect, entry.status) for entry in await entries_of(ledger)]
+
+    assert attempt(body) == [
+        (Effect.IDEMPOTENT, EntryStatus.FAILED),
+        (Effect.ONCE, EntryStatus.STARTED),
+        (Effect.ONCE, EntryStatus.DONE),
+    ]
 
 
 @pytest.mark.parametrize(
