@@ -76,7 +76,7 @@ class ConfinedRoot:
             EvidencePathError: it is no regular file, or the way there goes through a link.
             EvidenceUnavailableError: the root isn't there.
         """
-        parent_fd, name = self._locate(path)
+        parent_fd, name = self.locate(path)
         status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         _require_regular(status, path)
         return status
@@ -87,7 +87,7 @@ class ConfinedRoot:
 
         Args and errors are those of `stat_file`.
         """
-        parent_fd, name = self._locate(path)
+        parent_fd, name = self.locate(path)
         # Looking first keeps a device from being opened at all; opening it can have effects.
         _require_regular(os.stat(name, dir_fd=parent_fd, follow_symlinks=False), path)
         try:
@@ -119,7 +119,37 @@ class ConfinedRoot:
         os.close(self._descend(root_fd, parts, path))
         return os.path.join(self.root, *parts)  # noqa: PTH118  text in, text out
 
-    def _locate(self, path: str) -> tuple[int, str]:
+    def status(self, path: str) -> os.stat_result:
+        """Return the status of whatever is there, a link as itself; opens nothing.
+
+        Args and errors are those of `locate`; FileNotFoundError: there is nothing.
+        """
+        parent_fd, name = self.locate(path)
+        return os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+
+    @contextlib.contextmanager
+    def open_directory(self, path: str) -> Generator[int]:
+        """Open a directory and give its descriptor. Args and errors are those of `directory`."""
+        root_fd = self._open_root()
+        fd = os.dup(root_fd) if path == "." else self._descend(root_fd, _components(path), path)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def locate(self, path: str) -> tuple[int, str]:
+        """Return a descriptor of the directory a path lies in, and its last component.
+
+        The descriptor is this object's own, and good until the next call.
+
+        Args:
+            path: canonical and relative, with `/` between components.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: there is no such directory.
+            EvidencePathError: the way there goes through a link.
+            EvidenceUnavailableError: the root isn't there.
+        """
         parent, _, name = path.rpartition("/")
         root_fd = self._open_root()
         if not parent:

@@ -68,6 +68,7 @@ def run(
     limits: Limits,
     clock: Clock,
     stopped: Callable[[], bool] = lambda: False,
+    stdin: int = subprocess.DEVNULL,
 ) -> Finished:
     """Run a command without a shell and wait for it.
 
@@ -82,6 +83,7 @@ def run(
         limits: time in seconds and output in bytes.
         clock: measures the time limit.
         stopped: asked about fifty times a second; True kills the command.
+        stdin: descriptor of what it reads; nothing by default.
 
     Raises:
         OSError: the program can't be started; nothing ran.
@@ -91,7 +93,7 @@ def run(
         list(argv),
         cwd=cwd,
         env=dict(env),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,

@@ -99,6 +99,7 @@ class SqliteEngine:
             self._locks = open_lock_file(self._path + "-lock")
             self._file = identity(self._path)
             _open_databases[self._file] += 1
+            _open_paths[self._path] += 1
         self._write = self._writer.cursor()
 
     def _connect(self) -> apsw.Connection:
@@ -290,6 +291,7 @@ class SqliteEngine:
                 _open_databases[self._file] -= 1
                 if not _open_databases[self._file]:
                     del _open_databases[self._file]
+                _open_paths[self._path or ""] -= 1
 
     def _close_connections(self) -> None:
         while self._connections:
@@ -306,10 +308,20 @@ class SqliteEngine:
 
 _opening = threading.Lock()
 _open_databases: Counter[tuple[int, int]] = Counter()
+_open_paths: Counter[str] = Counter()
 _inherited: set[tuple[int, int]] = set()
 """Databases that were open in the parent when this process was forked. SQLite's memory of their
 locks came along, the locks didn't (https://sqlite.org/howtocorrupt.html §2.6): a connection made
 here would hold none, and others would take its log away from under it."""
+
+
+def open_databases() -> list[str]:
+    """Return the real paths of the databases this process has open.
+
+    No other code of the process may open one, or a file beside it, and close it again: that drops
+    the locks which SQLite and the worker hold on it.
+    """
+    return [path for path, users in tuple(_open_paths.items()) if users > 0]
 
 
 def _after_fork_in_child() -> None:
@@ -317,6 +329,7 @@ def _after_fork_in_child() -> None:
     _opening = threading.Lock()
     _inherited.update(_open_databases)
     _open_databases.clear()
+    _open_paths.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
