@@ -77,6 +77,10 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "secret": ("Values that are never stored", ("Secret",)),
     "registry": ("Types that may come back from stored data", ("register_type",)),
     "clock": ("Time", ("Clock", "SystemClock")),
+    "agents.workspace_tools": ("What an agent can do in a workspace", ("WorkspaceTools",)),
+    "agents.permissions": ("What tools may do", ("Permissions", "AllowedCommand")),
+    "agents.sandbox": ("Commands in a sandbox", ("Sandbox",)),
+    "agents.fingerprint": ("What is in a workspace", ("fingerprint", "Fingerprint")),
     "agents.gates": (
         "When an agent's work counts as done",
         ("Gate", "GateResult", "find_gates", "command_gate", "run_gates"),
@@ -251,7 +255,7 @@ def _public_methods(node: ast.ClassDef) -> list[Any]:
 def _method(owner: str, cls: type, node: Any) -> str:  # noqa: ANN401
     decorators = {ast.unparse(each) for each in node.decorator_list}
     doc = prose(ast.get_docstring(node))
-    if "property" in decorators:
+    if {"property", "functools.cached_property"} & decorators:
         kind = f": {ast.unparse(node.returns)}" if node.returns else ""
         return f"### `{owner}.{node.name}`\n\n```py\n{node.name}{kind}\n```\n\n{doc}"
     shown = _overloads(node, inspect.getattr_static(cls, node.name)) or [node]

@@ -105,22 +105,26 @@ class WorkspaceTools:
 
     @functools.cached_property
     def read_file(self) -> Tool[..., str]:
-        """Reads a text file; see `_read_file`."""
+        """`read_file(path, start_line=1, max_lines=2000)`: lines of a text file."""
         return self._tool(self._read_file, "read_file", Effect.READ)
 
     @functools.cached_property
     def list_files(self) -> Tool[..., str]:
-        """Lists a directory."""
+        """`list_files(path=".")`: what is in one directory; links are told, not followed."""
         return self._tool(self._list_files, "list_files", Effect.READ)
 
     @functools.cached_property
     def search_files(self) -> Tool[..., str]:
-        """Searches files for a text or a regular expression."""
+        """`search_files(pattern, path=".", *, regex=False)`: lines, without ignored files."""
         return self._tool(self._search_files, "search_files", Effect.READ)
 
     @functools.cached_property
     def write_file(self) -> Tool[..., str]:
-        """Writes a whole file. `once`, because an old content must not undo later edits."""
+        """`write_file(path, content)`: a whole file, replaced at once.
+
+        It is `once`, since an old content that is written again would undo later edits. After a
+        crash the file's content says whether it was written.
+        """
         return self._tool(
             self._write_file,
             "write_file",
@@ -132,7 +136,10 @@ class WorkspaceTools:
 
     @functools.cached_property
     def edit_file(self) -> Tool[..., str]:
-        """Replaces one text in a file. `once`."""
+        """`edit_file(path, old, new)`: replaces a text that is there exactly once.
+
+        It is `once`; after a crash the file's content says whether it was made.
+        """
         return self._tool(
             self._edit_file,
             "edit_file",
@@ -144,7 +151,10 @@ class WorkspaceTools:
 
     @functools.cached_property
     def run_command(self) -> Tool[..., str]:
-        """Runs a command. `once`, unless it was declared repeatable."""
+        """`run_command(argv, timeout=60.0)`: runs a program, without a shell.
+
+        It is `once`, and after a crash inside a person is asked, unless it was declared repeatable.
+        """
         return self._tool(
             self._run_command, "run_command", Effect.ONCE, repeatable=self._is_repeatable
         )
