@@ -18,7 +18,7 @@ from holdfast.agents.permissions import AllowedCommand, Permissions
 from holdfast.agents.workspace_tools import WorkspaceTools
 from holdfast.states import Effect
 
-PYTHON = AllowedCommand((sys.executable,))
+PYTHON = AllowedCommand((sys.executable,), None)
 ANY_PYTHON = Permissions(change_files=True, run_commands=True, commands=(PYTHON,))
 IN_SANDBOX = Permissions(change_files=True, run_commands=True)
 
@@ -131,7 +131,8 @@ def test_a_program_that_is_not_there_is_said_to_be_missing(root):
 # -- permissions ----------------------------------------------------------------------------------
 
 GIT_LOG = AllowedCommand(("git", "log"), frozenset({"-n", "--oneline"}))
-PYTEST = AllowedCommand(("pytest",))
+PYTEST = AllowedCommand(("pytest",), None)
+MAKE = AllowedCommand(("make", "test"), operands=False)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,15 @@ PYTEST = AllowedCommand(("pytest",))
         (["pytest", "-q", "--anything=x"], True),
         (["git", "log"], True),
         (["git", "log", "--oneline", "-n", "3", "src"], True),
-        (["git", "log", "--", "--output=f"], True),
+        (["git", "log", "main..topic", "--", "--output=f", "a/..b"], True),
+        (["git", "log", "../secret"], False),
+        (["git", "log", "--", "/dev/null"], False),
+        (["git", "log", "a/../../b"], False),
+        (["make", "test"], True),
+        (["make", "test", "install"], False),
+        (["make", "test", "SHELL=x"], False),
+        (["make", "test", "--", "install"], False),
+        (["make", "test", "-f", "x"], False),
         (["git", "log", "--output=f"], False),
         (["git", "log", "--outp=f"], False),
         (["git", "log", "-n3"], False),
@@ -155,7 +164,7 @@ PYTEST = AllowedCommand(("pytest",))
     ],
 )
 def test_without_a_sandbox_only_listed_commands_with_listed_options_may_run(argv, allowed):
-    assert any(command.allows(argv) for command in (GIT_LOG, PYTEST)) is allowed
+    assert any(command.allows(argv) for command in (GIT_LOG, PYTEST, MAKE)) is allowed
 
 
 def test_a_command_that_is_not_permitted_does_not_run(root):

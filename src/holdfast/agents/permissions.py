@@ -11,18 +11,20 @@ from holdfast.states import Effect
 
 
 class AllowedCommand(msgspec.Struct, frozen=True):
-    """Commands that may run without a sandbox: how they begin, and which options may follow.
+    """Commands that may run without a sandbox: how they begin, and what may follow.
 
     It decides which program starts, and no more: what a program such as a test runner then does is
     up to the code it finds.
 
     Args:
         words: how the argument list begins.
-        options: what may follow of all that begins with `-`, up to a `=`; None: anything.
+        options: what may follow of all that begins with `-`, up to a `=`; None: anything at all.
+        operands: whether anything else may follow. No operand may lead out of the workspace.
     """
 
     words: tuple[str, ...]
-    options: frozenset[str] | None = None
+    options: frozenset[str] | None = frozenset()
+    operands: bool = True
 
     def allows(self, argv: Sequence[str]) -> bool:
         """Say whether a command is one of these."""
@@ -30,12 +32,17 @@ class AllowedCommand(msgspec.Struct, frozen=True):
             return False
         if self.options is None:
             return True
-        for word in argv[len(self.words) :]:
-            if word == "--":
-                return True
-            if word.startswith("-") and word.partition("=")[0] not in self.options:
-                return False
-        return True
+        rest = list(argv[len(self.words) :])
+        end = rest.index("--") if "--" in rest else len(rest)
+        options = [word for word in rest[:end] if word.startswith("-")]
+        operands = [word for word in rest[:end] if not word.startswith("-")] + rest[end + 1 :]
+        return all(word.partition("=")[0] in self.options for word in options) and (
+            not operands or (self.operands and not any(map(_leads_out, operands)))
+        )
+
+
+def _leads_out(word: str) -> bool:
+    return word.startswith("/") or ".." in word.split("/")
 
 
 class Permissions(msgspec.Struct, frozen=True):

@@ -338,7 +338,9 @@ def answering(
         except Refusal as refusal:
             return told(refusal)
 
-    return call_async if is_async(function) else call
+    told_as = call_async if is_async(function) else call
+    told_as.__name__ = told_as.__qualname__ = name  # what a model calls it
+    return told_as
 
 
 def _encoded(text: str) -> bytes:
