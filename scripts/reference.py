@@ -78,6 +78,8 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "registry": ("Types that may come back from stored data", ("register_type",)),
     "clock": ("Time", ("Clock", "SystemClock")),
     "agents.workspace_tools": ("What an agent can do in a workspace", ("WorkspaceTools",)),
+    "agents.modes": ("Stages of agent work", ("Mode", "modes_named")),
+    "agents.selector": ("Which modes a goal needs", ("ModeSelector", "Rule", "Selection")),
     "agents.permissions": ("What tools may do", ("Permissions", "AllowedCommand")),
     "agents.sandbox": ("Commands in a sandbox", ("Sandbox",)),
     "agents.fingerprint": ("What is in a workspace", ("fingerprint", "Fingerprint")),

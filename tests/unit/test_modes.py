@@ -31,7 +31,7 @@ CHANGING = {"write_file", "edit_file"}
 )
 def test_each_built_in_mode_has_these_tools(tmp_path, name, tools):
     permissions = MODES[name].permissions
-    shown = WorkspaceTools(tmp_path, permissions, sandbox="off").all
+    shown = WorkspaceTools(tmp_path, permissions, sandbox="off").permitted
     assert {tool.name for tool in shown} == tools
     assert MODES[name].instructions
     assert Effect.READ in permissions.effects

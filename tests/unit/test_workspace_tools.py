@@ -388,7 +388,7 @@ def test_what_is_not_permitted_is_refused_where_the_tool_runs(root, refused):
 
 def test_a_model_is_shown_only_the_tools_that_are_permitted(root):
     def names(permissions=None):
-        return {tool.name for tool in WorkspaceTools(root, permissions, sandbox="off").all}
+        return {tool.name for tool in WorkspaceTools(root, permissions, sandbox="off").permitted}
 
     reading = {"read_file", "list_files", "search_files"}
     assert names() == reading

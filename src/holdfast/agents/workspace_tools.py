@@ -93,13 +93,23 @@ class WorkspaceTools:
 
     @property
     def all(self) -> tuple[Tool[..., Any], ...]:
+        """Every tool; what isn't permitted, it refuses."""
+        return (*self._reading, *self._changing, self.run_command)
+
+    @property
+    def permitted(self) -> tuple[Tool[..., Any], ...]:
         """Those that the permissions leave something to do."""
-        tools: list[Tool[..., Any]] = [self.read_file, self.list_files, self.search_files]
-        if self._permissions.change_files:
-            tools += [self.write_file, self.edit_file]
-        if self._permissions.run_commands:
-            tools.append(self.run_command)
-        return tuple(tools)
+        changing = self._changing if self._permissions.change_files else ()
+        running = (self.run_command,) if self._permissions.run_commands else ()
+        return (*self._reading, *changing, *running)
+
+    @property
+    def _reading(self) -> tuple[Tool[..., Any], ...]:
+        return self.read_file, self.list_files, self.search_files
+
+    @property
+    def _changing(self) -> tuple[Tool[..., Any], ...]:
+        return self.write_file, self.edit_file
 
     # -- the tools -------------------------------------------------------------------------------
 
