@@ -32,7 +32,8 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "submitting": ("Options, and following what was submitted", ("Submitter", "TaskHandle")),
     "handlers": ("What a runner has registered", ("Handler", "TaskOptions")),
     "context": ("What an async handler is given", ("Context", "CallOptions")),
-    "sync_context": ("What a sync handler is given", ("SyncContext",)),
+    "sync_context": ("What a sync handler is given", ("SyncContext", "SyncModelStream")),
+    "model_calls": ("Answers that arrive piece by piece", ("ModelStream",)),
     "tool": (
         "What a function does to the world",
         ("tool", "Tool", "Done", "NotDone", "Unknown", "idempotency_key"),
@@ -76,6 +77,7 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "usage": ("What a model call used", ("Usage", "usage_of")),
     "secret": ("Values that are never stored", ("Secret",)),
     "registry": ("Types that may come back from stored data", ("register_type",)),
+    "integrations.pydantic_ai.agent": ("Agents of Pydantic AI", ("DurableAgent",)),
     "clock": ("Time", ("Clock", "SystemClock")),
     "agents.workspace_tools": ("What an agent can do in a workspace", ("WorkspaceTools",)),
     "agents.modes": ("Stages of agent work", ("Mode", "modes_named")),

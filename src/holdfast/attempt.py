@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 from holdfast.branches import Branches
@@ -49,6 +50,20 @@ class Attempt:
         self.taking: set[str] = set()
         """Signals that a branch is taking out of the mailbox."""
         self._results: dict[str, Any] | None = None
+        self._held: list[AbstractAsyncContextManager[Any]] = []
+        self._holding = AsyncExitStack()
+        self._opening = asyncio.Lock()
+
+    async def hold(self, resource: AbstractAsyncContextManager[Any]) -> None:
+        """Open something that calls share, such as connections, until the attempt ends."""
+        async with self._opening:
+            if not any(each is resource for each in self._held):
+                await self._holding.enter_async_context(resource)
+                self._held.append(resource)
+
+    async def close(self) -> None:
+        """Close what was opened for the attempt; called when its handler has ended."""
+        await self._holding.aclose()
 
     @property
     def results(self) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import inspect
 import random
+import sys
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
@@ -23,6 +24,7 @@ from holdfast.budgets import Reserve
 from holdfast.evidence import Evidence, EvidencePack
 from holdfast.handlers import Handler, TaskOptions
 from holdfast.llm_cache import Reuse
+from holdfast.model_calls import How, ModelCalls, ModelStream, describe
 from holdfast.models import Checkpoint, Task
 from holdfast.redaction import redact
 from holdfast.states import CheckpointType, Effect, EntryKind
@@ -31,6 +33,12 @@ from holdfast.tool import effect_named
 from holdfast.tool import idempotency_key as current_idempotency_key
 from holdfast.usage import Usage, usage_of
 from holdfast.waiting import Waiting
+
+if TYPE_CHECKING:  # it takes seconds to import, and needn't be installed
+    from pydantic_ai.messages import ModelResponse, ModelResponseStreamEvent
+    from pydantic_ai.models import Model
+
+    from holdfast.providers.asking import Asked
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -156,23 +164,60 @@ class Context:
 
     @overload
     async def llm(
-        self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+        self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T: ...
     @overload
-    async def llm(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
-    async def llm(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+    async def llm(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def llm(self, function: Asked, /) -> ModelResponse: ...
+    @overload
+    async def llm(
+        self,
+        function: str | Model,
+        messages: str | Iterable[Any],
+        /,
+        *,
+        tools: Iterable[Any] = (),
+        settings: Mapping[str, Any] | None = None,
+        base_url: str | None = None,
+    ) -> ModelResponse: ...
+    @overload
+    async def llm(
+        self,
+        function: str | Model,
+        messages: str | Iterable[Any],
+        /,
+        *,
+        output: type[T],
+        tools: Iterable[Any] = (),
+        settings: Mapping[str, Any] | None = None,
+        base_url: str | None = None,
+    ) -> T: ...
+    async def llm(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call a model. Its output is durable before this returns and never paid for again.
 
         A crash while the model answers loses that one answer: it is asked again. Where the task has
         a budget, what the call may take is reserved before it is sent; where too little is left the
         item waits, and so it does when the function raises `RateLimitedError`.
 
+        Given a model's name, such as `openai:gpt-5-mini`, or a Pydantic AI model, it is asked with
+        `messages`: a text, Pydantic AI messages, or dicts with `role` and `content`. `tools` are
+        what it may call (nothing is called here), `settings` those of Pydantic AI's
+        `ModelSettings`, `base_url` another server with the provider's API. With `output`, a value
+        of that type comes back; without, Pydantic AI's `ModelResponse`. That needs
+        `holdfast[agent]`.
+
         Raises:
             UnknownPriceError: the budget limits money, and `reserve` says no cost.
             RateLimitedError: the provider refused it for longer than `quota_wait`.
             EncodingError: an argument or the output can't be kept as data.
+            ProviderUnavailableError: the provider failed three times in a row.
+            RequestRejectedError: the provider won't answer this request.
+            OutputRejectedError: three answers in a row weren't of the type `output`.
             Exception: whatever the function raised, the same at a replay.
         """
+        if isinstance(function, str) or _is_model(function):
+            return await self._ask(function, *args, **kwargs)
         given = self._options
         with self._attempt.branches.call():
             return await self._attempt.llm_cache.call(
@@ -181,13 +226,73 @@ class Context:
                 quota_wait=given.quota_wait, timeout=given.timeout,
             )  # fmt: skip
 
+    async def _ask(
+        self,
+        model: str | Model | Asked,
+        messages: str | Iterable[Any] = (),
+        *,
+        output: Any = None,  # noqa: ANN401  any type
+        tools: Iterable[Any] = (),
+        settings: Mapping[str, Any] | None = None,
+        base_url: str | None = None,
+    ) -> Any:  # noqa: ANN401  of that type
+        asked, wanted = await describe(
+            model, messages, tools=tools, output=output, settings=settings, base_url=base_url
+        )
+        response = await ModelCalls(self._attempt).ask(asked, self._how, wanted)
+        return response if wanted is None else wanted.read(asked.name, response)
+
+    def stream(
+        self,
+        model: str | Model | Asked,
+        messages: str | Iterable[Any] = (),
+        *,
+        tools: Iterable[Any] = (),
+        settings: Mapping[str, Any] | None = None,
+        base_url: str | None = None,
+    ) -> ModelStream:
+        """Ask a model and read its answer while it comes; see `llm` for the arguments.
+
+        ::
+
+            async for text in ctx.stream("openai:gpt-5-mini", prompt): ...
+
+        What comes is provisional: the loop ends only when the answer is durable. A recorded answer
+        arrives piece by piece, as it came. A stream that breaks off fails the call; what has been
+        read by then isn't kept. Who leaves the loop early cancels the request.
+        """
+
+        async def open_(
+            finished: Callable[[ModelResponse], None],
+        ) -> AsyncGenerator[ModelResponseStreamEvent]:
+            asked, _ = await describe(
+                model, messages, tools=tools, output=None, settings=settings, base_url=base_url
+            )
+            events = ModelCalls(self._attempt).stream(asked, self._how, finished)
+            try:
+                async for event in events:
+                    yield event
+            finally:
+                await events.aclose()
+
+        return ModelStream(open_)
+
+    @property
+    def _how(self) -> How:
+        given = self._options
+        return How(
+            name=given.name, key=given.key, model=given.model, reuse=given.reuse,
+            timeout=given.timeout, usage=given.usage, reserve=given.reserve,
+            quota_wait=given.quota_wait,
+        )  # fmt: skip
+
     @overload
     async def tool(
-        self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+        self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T: ...
     @overload
-    async def tool(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
-    async def tool(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+    async def tool(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def tool(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call a tool; what a crash inside does is decided by its effect class.
 
         A function without `@tool` counts as `once`: started and not finished, it is in doubt and is
@@ -202,11 +307,11 @@ class Context:
 
     @overload
     async def step(
-        self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+        self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T: ...
     @overload
-    async def step(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
-    async def step(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+    async def step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def step(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Run a function of yours; a crash inside runs it again, so it may run twice.
 
         `idempotent` unless `options(effect=…)` says otherwise. Durable before this returns (a
@@ -393,6 +498,15 @@ class Context:
                     self._attempt.store.now(),
                 )
             )  # fmt: skip
+
+
+def _is_model(function: object) -> bool:
+    """Say whether it is a model of Pydantic AI's; whoever made one has imported that."""
+    models = sys.modules.get("pydantic_ai.models")
+    asking = sys.modules.get("holdfast.providers.asking")
+    return (models is not None and isinstance(function, models.Model)) or (
+        asking is not None and isinstance(function, asking.Asked)
+    )
 
 
 def _as_reuse(reuse: Reuse | float | bool | None) -> Reuse | None:  # noqa: FBT001

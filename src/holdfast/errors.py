@@ -12,6 +12,7 @@
     │   ├── PlanError                     the plan is no DAG, or two items claim one subject
     │   ├── UsageError                    a call that makes no sense where it stands
     │   ├── UnknownPriceError             a call of unknown price under a budget of money
+    │   ├── RequestRejectedError          a provider will never answer this request as it is
     │   └── EvidenceInputError            a claim that can't be checked safely
     │       ├── EvidencePathError         a path outside the workspace, or through a link
     │       └── EvidenceIdentifierError   a table or column the database doesn't have
@@ -40,7 +41,9 @@
     │   ├── CallTimeoutError              a call took longer than its time limit
     │   ├── InDoubtError                  started, outcome unknown
     │   ├── RateLimitedError              the provider takes no more calls for now
-    │   └── BudgetExhaustedError          the task's budget doesn't allow the call
+    │   ├── BudgetExhaustedError          the task's budget doesn't allow the call
+    │   ├── ProviderUnavailableError      the provider failed, or couldn't be reached
+    │   └── OutputRejectedError           a model's answer isn't of the type that was asked for
     ├── EvidenceError
     │   ├── EvidenceRejectedError         the evidence doesn't hold
     │   └── EvidenceUnavailableError      this machine doesn't have the workspace
@@ -124,6 +127,16 @@ class UsageError(InputError):
 
 class UnknownPriceError(InputError):
     """What a call will cost can't be told, and the task's budget limits money. Nothing was sent."""
+
+
+class RequestRejectedError(InputError):
+    """A provider won't answer this request however often it is sent: it is malformed, there is no
+    such model, or the key isn't accepted.
+
+    `status` is the HTTP status; None where it wasn't sent at all.
+    """  # noqa: D205  one thought
+
+    status: int | None = None
 
 
 class EvidenceInputError(InputError):
@@ -271,6 +284,21 @@ class RateLimitedError(CallError):
 
 class BudgetExhaustedError(CallError):
     """The task's budget doesn't allow a call, and nobody could wait for more. Nothing was sent."""
+
+
+class ProviderUnavailableError(CallError):
+    """A provider failed, or its answer broke off. Trying again may help.
+
+    `status` is the HTTP status; None where there was no answer. `begun` says that part of a stream
+    had arrived.
+    """
+
+    status: int | None = None
+    begun: bool = False
+
+
+class OutputRejectedError(CallError):
+    """A model's answer isn't of the type that was asked for. Another answer may be."""
 
 
 class EvidenceError(HoldfastError):

@@ -46,9 +46,9 @@ def decode_failure(value: object) -> BaseException:
     return error_codec.decode_error(cast("bytes", value))
 
 
-def tag(error: BaseException, entry: int) -> BaseException:
-    """Name the call that failed so, by its first entry: a retry makes it anew."""
-    setattr(error, _ENTRY, entry)
+def tag(error: BaseException, *entries: int) -> BaseException:
+    """Name the calls that failed so, by their first entries: a retry makes them anew."""
+    setattr(error, _ENTRY, entries)
     return error
 
 
@@ -71,9 +71,9 @@ def failed_entries(error: BaseException | None) -> Iterator[int]:
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
-        entry = getattr(each, _ENTRY, None)
-        if isinstance(entry, int):
-            yield entry
+        entries: tuple[int, ...] | None = getattr(each, _ENTRY, None)
+        if entries is not None:
+            yield from entries
         elif isinstance(each, BaseExceptionGroup):
             left += cast("BaseExceptionGroup[BaseException]", each).exceptions
         else:

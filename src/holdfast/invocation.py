@@ -74,6 +74,7 @@ class Invocation:
             running.cancel()
             suspended.cancel()
             stopped.cancel()
+            await self._attempt.close()
         if stopped in done:
             return Stopped(self._why)
         if suspended in done:

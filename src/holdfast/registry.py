@@ -111,6 +111,19 @@ def register_annotations(function: Callable[..., object]) -> None:
     _register_all(_annotations(target))
 
 
+def register_result(function: Callable[..., object]) -> None:
+    """Allow the types in the annotation of what a function returns in stored data.
+
+    Args:
+        function: whose parameters hold what is never stored.
+    """
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except Exception:  # noqa: BLE001  as in `_annotations`; encoding will say what is missing
+        return
+    _register_all([hints["return"]] if "return" in hints else [])
+
+
 def entry_of(cls: type[Any]) -> Entry | None:
     """Return the entry of a registered class, or None.
 

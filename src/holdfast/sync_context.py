@@ -8,13 +8,21 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+)
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from holdfast.branches import scoped
@@ -23,10 +31,17 @@ from holdfast.context import Context
 from holdfast.evidence import Evidence, EvidencePack
 from holdfast.handlers import Handler
 from holdfast.llm_cache import Reuse
+from holdfast.model_calls import ModelStream
 from holdfast.models import Checkpoint, Task
 from holdfast.states import CheckpointType, Effect
 from holdfast.threads import start_thread
 from holdfast.usage import Usage
+
+if TYPE_CHECKING:  # see `holdfast.context`
+    from pydantic_ai.messages import ModelResponse, ModelResponseStreamEvent
+    from pydantic_ai.models import Model
+
+    from holdfast.providers.asking import Asked
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -105,26 +120,72 @@ class SyncContext:
         return SyncContext(options, self._portal)
 
     @overload
-    def llm(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def llm(
+        self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
     @overload
-    def llm(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
-    def llm(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def llm(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    def llm(self, function: Asked, /) -> ModelResponse: ...
+    @overload
+    def llm(
+        self,
+        function: str | Model,
+        messages: str | Iterable[Any],
+        /,
+        *,
+        tools: Iterable[Any] = (),
+        settings: Mapping[str, Any] | None = None,
+        base_url: str | None = None,
+    ) -> ModelResponse: ...
+    @overload
+    def llm(
+        self,
+        function: str | Model,
+        messages: str | Iterable[Any],
+        /,
+        *,
+        output: type[T],
+        tools: Iterable[Any] = (),
+        settings: Mapping[str, Any] | None = None,
+        base_url: str | None = None,
+    ) -> T: ...
+    def llm(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """See `Context.llm`."""
         return self._portal.wait(self._context.llm(function, *args, **kwargs))
 
+    def stream(
+        self,
+        model: str | Model | Asked,
+        messages: str | Iterable[Any] = (),
+        *,
+        tools: Iterable[Any] = (),
+        settings: Mapping[str, Any] | None = None,
+        base_url: str | None = None,
+    ) -> SyncModelStream:
+        """See `Context.stream`; this one is read with `for`."""
+        stream = self._context.stream(
+            model, messages, tools=tools, settings=settings, base_url=base_url
+        )
+        return SyncModelStream(stream, self._portal)
+
     @overload
-    def tool(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def tool(
+        self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
     @overload
-    def tool(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
-    def tool(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def tool(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def tool(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """See `Context.tool`."""
         return self._portal.wait(self._context.tool(function, *args, **kwargs))
 
     @overload
-    def step(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def step(
+        self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
     @overload
-    def step(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
-    def step(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def step(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """See `Context.step`."""
         return self._portal.wait(self._context.step(function, *args, **kwargs))
 
@@ -195,6 +256,42 @@ class SyncContext:
     def progress(self, text: str, done: float | None = None, total: float | None = None) -> None:
         """See `Context.progress`."""
         self._portal.wait(self._context.progress(text, done, total))
+
+
+class SyncModelStream:
+    """An answer that arrives piece by piece; see `SyncContext.stream`. Iterate it once."""
+
+    def __init__(self, stream: ModelStream, portal: Portal) -> None:
+        self._stream = stream
+        self._portal = portal
+
+    @property
+    def response(self) -> ModelResponse:
+        """See `ModelStream.response`."""
+        return self._stream.response
+
+    def __iter__(self) -> Generator[str]:
+        """Yield the text of the answer, piece by piece."""
+        return self._each(self._stream.__aiter__())
+
+    def events(self) -> Generator[ModelResponseStreamEvent]:
+        """See `ModelStream.events`."""
+        return self._each(self._stream.events())
+
+    def _each(self, pieces: AsyncGenerator[T]) -> Generator[T]:
+        async def following() -> list[T]:
+            async for piece in pieces:
+                return [piece]
+            return []
+
+        async def close() -> None:
+            await pieces.aclose()
+
+        try:
+            while piece := self._portal.wait(following()):
+                yield piece[0]
+        finally:
+            self._portal.wait(close())
 
 
 class _Thread:
