@@ -18,11 +18,6 @@ OPENAI, CHAT, ANTHROPIC = (
 BOTH = pytest.mark.parametrize("model", [OPENAI, ANTHROPIC], ids=["openai", "anthropic"])
 
 
-@pytest.fixture(autouse=True)
-def _installed() -> None:
-    pytest.importorskip("pydantic_ai", reason="NO PYDANTIC AI: holdfast[agent] isn't installed")
-
-
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., ModelServer]]:
     """Start a scripted provider, where the SDKs of both providers look for theirs."""

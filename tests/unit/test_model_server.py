@@ -165,7 +165,6 @@ def test_the_same_request_is_answered_the_same_whole_or_in_pieces(serve, protoco
 
 
 def test_a_conversation_reads_the_same_in_every_protocol(serve):
-    pytest.importorskip("pydantic_ai")
     from pydantic_ai import Agent
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel

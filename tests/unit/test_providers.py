@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-
-pytest.importorskip("pydantic_ai")
-
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_ai.messages import (
@@ -75,8 +74,6 @@ async def _all(stream):
 
 @given(st.lists(st.text(max_size=4), min_size=1), st.lists(st.text(max_size=4), min_size=1))
 def test_a_recorded_stream_is_cut_as_it_was(texts, arguments):
-    import asyncio
-
     call = ToolCallPart("look", "".join(arguments), "call_1")
     events = [
         PartStartEvent(index=0, part=TextPart(texts[0])),
