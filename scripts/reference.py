@@ -33,6 +33,7 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "handlers": ("What a runner has registered", ("Handler", "TaskOptions")),
     "context": ("What an async handler is given", ("Context", "CallOptions")),
     "sync_context": ("What a sync handler is given", ("SyncContext", "SyncModelStream")),
+    "answer": ("What a model answers", ("Answer",)),
     "model_calls": ("Answers that arrive piece by piece", ("ModelStream",)),
     "tool": (
         "What a function does to the world",

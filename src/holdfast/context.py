@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 import msgspec
 
 from holdfast import errors
+from holdfast.answer import Answer, AnyModel
 from holdfast.attempt import Attempt
 from holdfast.branches import scoped, zip_scopes
 from holdfast.budgets import Reserve
@@ -35,9 +36,6 @@ from holdfast.usage import Usage, usage_of
 from holdfast.waiting import Waiting
 
 if TYPE_CHECKING:  # it takes seconds to import, and needn't be installed
-    from pydantic_ai.messages import ModelResponse, ModelResponseStreamEvent
-    from pydantic_ai.models import Model
-
     from holdfast.providers.asking import Asked
 
 P = ParamSpec("P")
@@ -169,22 +167,22 @@ class Context:
     @overload
     async def llm(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
-    async def llm(self, function: Asked, /) -> ModelResponse: ...
+    async def llm(self, function: Asked, /) -> Answer: ...
     @overload
     async def llm(
         self,
-        function: str | Model,
+        function: str | AnyModel,
         messages: str | Iterable[Any],
         /,
         *,
         tools: Iterable[Any] = (),
         settings: Mapping[str, Any] | None = None,
         base_url: str | None = None,
-    ) -> ModelResponse: ...
+    ) -> Answer: ...
     @overload
     async def llm(
         self,
-        function: str | Model,
+        function: str | AnyModel,
         messages: str | Iterable[Any],
         /,
         *,
@@ -228,7 +226,7 @@ class Context:
 
     async def _ask(
         self,
-        model: str | Model | Asked,
+        model: str | AnyModel | Asked,
         messages: str | Iterable[Any] = (),
         *,
         output: Any = None,  # noqa: ANN401  any type
@@ -240,11 +238,11 @@ class Context:
             model, messages, tools=tools, output=output, settings=settings, base_url=base_url
         )
         response = await ModelCalls(self._attempt).ask(asked, self._how, wanted)
-        return response if wanted is None else wanted.read(asked.name, response)
+        return response if wanted is None else wanted.read(asked.name, cast("Any", response))
 
     def stream(
         self,
-        model: str | Model | Asked,
+        model: str | AnyModel | Asked,
         messages: str | Iterable[Any] = (),
         *,
         tools: Iterable[Any] = (),
@@ -263,8 +261,8 @@ class Context:
         """
 
         async def open_(
-            finished: Callable[[ModelResponse], None],
-        ) -> AsyncGenerator[ModelResponseStreamEvent]:
+            finished: Callable[[Answer], None],
+        ) -> AsyncGenerator[Any]:
             asked, _ = await describe(
                 model, messages, tools=tools, output=None, settings=settings, base_url=base_url
             )

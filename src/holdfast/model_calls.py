@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from holdfast import errors, providers
+from holdfast.answer import Answer
 from holdfast.attempt import Attempt
 from holdfast.budgets import Reserve
 from holdfast.failures import failed_entries, tag
@@ -25,8 +26,6 @@ from holdfast.tool import Tool
 from holdfast.usage import Usage, usage_of
 
 if TYPE_CHECKING:  # they import Pydantic AI, which takes seconds
-    from pydantic_ai.messages import ModelResponse, ModelResponseStreamEvent
-
     from holdfast.providers.asking import Asked
     from holdfast.providers.outputs import Output
 
@@ -92,7 +91,7 @@ class ModelCalls:
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
 
-    async def ask(self, asked: Asked, how: How, output: Output | None = None) -> ModelResponse:
+    async def ask(self, asked: Asked, how: How, output: Output | None = None) -> Answer:
         """Return the recorded answer to a request, or ask the model.
 
         Raises:
@@ -113,8 +112,8 @@ class ModelCalls:
         return answers.decode(data)[0]
 
     async def stream(
-        self, asked: Asked, how: How, finished: Callable[[ModelResponse], None]
-    ) -> AsyncGenerator[ModelResponseStreamEvent]:
+        self, asked: Asked, how: How, finished: Callable[[Answer], None]
+    ) -> AsyncGenerator[Any]:
         """Yield what an answer brings while it comes, or as it came; end when it is durable.
 
         Once something has come, a stream that breaks off isn't tried again here: whoever reads it
@@ -130,10 +129,10 @@ class ModelCalls:
         """
         from holdfast.providers import answers
 
-        coming: asyncio.Queue[ModelResponseStreamEvent | None] = asyncio.Queue()
+        coming: asyncio.Queue[Any] = asyncio.Queue()
         begun = False
 
-        def take(event: ModelResponseStreamEvent) -> None:
+        def take(event: object) -> None:
             nonlocal begun
             begun = True
             coming.put_nowait(event)
@@ -221,15 +220,13 @@ class ModelStream:
 
     def __init__(
         self,
-        open_: Callable[
-            [Callable[[ModelResponse], None]], AsyncGenerator[ModelResponseStreamEvent]
-        ],
+        open_: Callable[[Callable[[Answer], None]], AsyncGenerator[Any]],
     ) -> None:
         self._open = open_
-        self._response: ModelResponse | None = None
+        self._response: Answer | None = None
 
     @property
-    def response(self) -> ModelResponse:
+    def response(self) -> Answer:
         """The whole answer, with tool calls and usage.
 
         Raises:
@@ -252,10 +249,10 @@ class ModelStream:
         finally:
             await events.aclose()
 
-    async def events(self) -> AsyncGenerator[ModelResponseStreamEvent]:
+    async def events(self) -> AsyncGenerator[Any]:
         """Yield Pydantic AI's stream events: text, thinking and tool calls."""
 
-        def finish(response: ModelResponse) -> None:
+        def finish(response: Answer) -> None:
             self._response = response
 
         events = self._open(finish)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
+from holdfast.answer import Answer, AnyModel
 from holdfast.branches import scoped
 from holdfast.budgets import Reserve
 from holdfast.context import Context
@@ -38,9 +39,6 @@ from holdfast.threads import start_thread
 from holdfast.usage import Usage
 
 if TYPE_CHECKING:  # see `holdfast.context`
-    from pydantic_ai.messages import ModelResponse, ModelResponseStreamEvent
-    from pydantic_ai.models import Model
-
     from holdfast.providers.asking import Asked
 
 P = ParamSpec("P")
@@ -126,22 +124,22 @@ class SyncContext:
     @overload
     def llm(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
-    def llm(self, function: Asked, /) -> ModelResponse: ...
+    def llm(self, function: Asked, /) -> Answer: ...
     @overload
     def llm(
         self,
-        function: str | Model,
+        function: str | AnyModel,
         messages: str | Iterable[Any],
         /,
         *,
         tools: Iterable[Any] = (),
         settings: Mapping[str, Any] | None = None,
         base_url: str | None = None,
-    ) -> ModelResponse: ...
+    ) -> Answer: ...
     @overload
     def llm(
         self,
-        function: str | Model,
+        function: str | AnyModel,
         messages: str | Iterable[Any],
         /,
         *,
@@ -156,7 +154,7 @@ class SyncContext:
 
     def stream(
         self,
-        model: str | Model | Asked,
+        model: str | AnyModel | Asked,
         messages: str | Iterable[Any] = (),
         *,
         tools: Iterable[Any] = (),
@@ -266,7 +264,7 @@ class SyncModelStream:
         self._portal = portal
 
     @property
-    def response(self) -> ModelResponse:
+    def response(self) -> Answer:
         """See `ModelStream.response`."""
         return self._stream.response
 
@@ -274,7 +272,7 @@ class SyncModelStream:
         """Yield the text of the answer, piece by piece."""
         return self._each(self._stream.__aiter__())
 
-    def events(self) -> Generator[ModelResponseStreamEvent]:
+    def events(self) -> Generator[Any]:
         """See `ModelStream.events`."""
         return self._each(self._stream.events())
 

@@ -33,6 +33,8 @@ async def whole(ctx: Context, topic: str) -> float:
     assert_type(await ctx.tool(send, "a", times=2), bool)
     assert_type(await ctx.tool(count, topic), int)
     assert_type(await ctx.llm(ask, topic), str)
+    assert_type((await ctx.llm("openai:gpt-5-mini", topic)).text, str | None)
+    assert_type(await ctx.llm("openai:gpt-5-mini", topic, output=list[int]), list[int])
     assert_type(await ctx.step(len, topic), int)
     assert_type(await ctx.options(key="k").tool(send, to="a"), bool)
     assert_type(await ctx.child(part, n=1), list[str])
@@ -50,6 +52,8 @@ def sync_whole(ctx: SyncContext, topic: str) -> float:
     assert_type(ctx.tool(send, "a", times=2), bool)
     assert_type(ctx.tool(count, topic), int)
     assert_type(ctx.options(key="k").llm(ask, topic), str)
+    assert_type(ctx.llm("openai:gpt-5-mini", topic, output=int), int)
+    assert_type(list(ctx.stream("openai:gpt-5-mini", topic)), list[str])
     assert_type(ctx.child(part, n=1), list[str])
     assert_type(ctx.map(count, ["a"]), list[int])
     ctx.options(keys="k")  # pyright: ignore[reportCallIssue]

@@ -49,7 +49,7 @@ class RecordedModel(WrapperModel):
         """Return the recorded answer, or ask the model."""
         asked = self._asked(messages, model_settings, model_request_parameters)
         with _as_the_agent_expects(self):
-            return await self._context.llm(asked)
+            return cast("ModelResponse", await self._context.llm(asked))
 
     @asynccontextmanager
     async def request_stream(
@@ -136,7 +136,7 @@ class _Relayed(StreamedResponse):
             async for event in self._events:
                 self._note(event)
                 yield event
-        self._whole = self._stream.response
+        self._whole = cast("ModelResponse", self._stream.response)
         self._finished = not self._cancelled
 
     def _note(self, event: ModelResponseStreamEvent) -> None:

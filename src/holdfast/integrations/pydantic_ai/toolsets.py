@@ -142,6 +142,21 @@ class RecordedToolset(WrapperToolset[Any]):
 
     # -- calls -----------------------------------------------------------------------------------
 
+    def _is_known(self, retry: ModelRetry) -> bool:
+        """Say whether a call has ended that the model is to make again.
+
+        Pydantic AI also says so of calls that ran out of time, and of MCP servers that are gone.
+        """
+        if isinstance(retry.__context__, TimeoutError):
+            return False
+        cause = retry.__cause__
+        if cause is None or not self._is_server:
+            return True
+        from fastmcp.exceptions import ToolError
+
+        refusal = getattr(getattr(cause, "error", None), "code", None)
+        return isinstance(cause, ToolError) or refusal in _REFUSED
+
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:  # noqa: ANN401  whatever the tool returns
@@ -157,7 +172,9 @@ class RecordedToolset(WrapperToolset[Any]):
                 if inspect.isawaitable(result):  # of a Holdfast tool, which looks like a function
                     result = await result
             except ModelRetry as retry:
-                _check_time(shown, effect, retry)
+                if effect is Effect.ONCE and not self._is_known(retry):
+                    message = f"{shown} may or may not have happened: {retry}"
+                    raise errors.CallFailedError(message, error_type="ModelRetry") from retry
                 raise
             return _as_data(result)
 
@@ -183,6 +200,11 @@ def _know_result(function: Callable[..., object]) -> None:
     register_result(function)
 
 
+_REFUSED = frozenset({-32700, -32600, -32601, -32602})
+"""Codes by which a server says that it didn't take a call: parse error, invalid request, no such
+method, invalid parameters (https://www.jsonrpc.org/specification#error_object)."""
+
+
 def _asked_for(
     name: str, tool_args: dict[str, Any], ctx: RunContext[Any]
 ) -> tuple[str, dict[str, Any], int]:
@@ -206,13 +228,6 @@ def _asked_for(
                 ]
                 return call.tool_name, given, len(equal)
     return name, tool_args, 0  # it was called by code, not by the model
-
-
-def _check_time(shown: str, effect: Effect, retry: ModelRetry) -> None:
-    """Don't take a `once` call that ran out of time for one that had no effect."""
-    if effect is Effect.ONCE and isinstance(retry.__context__, TimeoutError):
-        message = f"{shown} ran out of time, so it may or may not have happened: {retry}"
-        raise errors.CallTimeoutError(message, seconds=0.0) from retry
 
 
 def _as_data(result: object) -> object:
