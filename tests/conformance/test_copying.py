@@ -6,6 +6,7 @@ import os
 
 import apsw
 import pytest
+from support.schemas import drop_schema
 
 from holdfast import errors
 from holdfast.models import MAIN
@@ -39,6 +40,14 @@ MEDDLERS = {
         FOR EACH ROW EXECUTE FUNCTION {}.meddle()""",
     ),
 }
+
+
+@pytest.fixture
+def url(url):
+    """Drop the schema after each test: one that is sealed or altered isn't new when it is empty."""
+    yield url
+    if url.startswith("postgres"):
+        drop_schema(url)
 
 
 @pytest.fixture
