@@ -339,3 +339,68 @@ def test_a_worker_without_a_free_slot_still_makes_last_checks(new_runner):
         await worker.stop(grace=5)
 
     asyncio.run(main())
+
+
+def test_a_worker_sleeps_until_a_limited_queue_has_room_again(runner, monkeypatch):
+    began: list[float] = []
+
+    @runner.task
+    async def job(ctx: Context, n: int) -> None:
+        began.append(time.monotonic())
+
+    claims = Counter()
+    claim = verbs.claim_work_items
+
+    def counted(*given):
+        claims["made"] += 1
+        return claim(*given)
+
+    monkeypatch.setattr(verbs, "claim_work_items", counted)
+    runner.limit_queue("default", rate=2, per=0.5)
+    handles = [runner.submit(job, n) for n in range(6)]
+
+    async def main() -> None:
+        worker = runner.new_worker()
+        await worker.start()
+        for handle in handles:
+            await handle.result(timeout=20)
+        await worker.stop()
+
+    asyncio.run(main())
+    assert began[4] - began[0] >= 0.9
+    assert began[5] - began[0] < 5  # not at the next second's look only
+    assert claims["made"] < 60
+
+
+def test_a_worker_without_a_free_slot_does_not_spin_when_a_timer_is_due(runner, monkeypatch):
+    @runner.task(retry=RetryPolicy(max_attempts=2, initial=0.05, maximum=0.05))
+    async def failing(ctx: Context) -> str:
+        if not looks:
+            looks["failed"] += 1
+            raise ValueError("once")
+        return "done"
+
+    @runner.task
+    async def long(ctx: Context) -> None:
+        await asyncio.sleep(0.6)
+
+    looks = Counter()
+    held = verbs.held_leases
+
+    def counted(worker_id):
+        looks["made"] += 1
+        return held(worker_id)
+
+    monkeypatch.setattr(verbs, "held_leases", counted)
+    first = runner.submit(failing)
+    second = runner.submit(long)
+
+    async def main() -> None:
+        worker = runner.new_worker(concurrency=1)
+        await worker.start()
+        await second.result(timeout=20)
+        assert await first.result(timeout=20) == "done"
+        await worker.stop()
+
+    asyncio.run(main())
+    assert looks["made"] < 60

@@ -193,7 +193,7 @@ def test_in_no_window_do_more_items_start_than_the_rate_says(world):
     workers = [world.worker() for _ in stores]
     before: list[float] = []
     after: list[float] = []
-    ends = time.monotonic() + 1.5
+    ends = time.monotonic() + 1.2
 
     def work(store, worker):
         while time.monotonic() < ends:

@@ -206,3 +206,34 @@ def test_a_handler_runs_on_postgresql_as_it_does_on_sqlite(postgres_url, tmp_pat
         assert runner.run(double, n=5) == 10
     finally:
         runner.close()
+
+
+def test_a_queue_is_freed_that_a_program_was_stopped_in_while_it_counted(store, postgres_url):
+    store.commit(verbs.limit_queue("default", 1, None, 1.0)).wait()
+    one, two = Heartbeat(store), Heartbeat(store)
+    wanted = ClaimFilter(("work",), ("default",))
+    empty = encode_payload({})
+    item = NewItem(MAIN, "work", empty, "default", 0, b"", 3)
+    for name in ("01a", "01b"):
+        store.commit(verbs.create_task(NewTask(name, "work", empty, (item,)), 1.0)).wait()
+    one.start()
+    two.start()
+
+    def claim():
+        asked = verbs.claim_work_items(two.worker_id, wanted, 2, store.now())
+        return store.commit(asked).wait()
+
+    try:
+        with open_store(f"{postgres_url}&listen=off") as stopped:
+            asked = verbs.claim_work_items(one.worker_id, wanted, 1, store.now())
+            stopped.engine.begin(wait=True)
+            assert len(drive(asked.start(), stopped.engine.execute)) == 1
+            assert claim() == []  # it neither waits nor exceeds the limit
+            time.sleep(0.3)
+            assert store.read(verbs.end_hung_transactions(0.2)) >= 1
+            with pytest.raises(errors.StoreUnavailableError):
+                stopped.engine.commit()
+            assert len(claim()) == 1
+    finally:
+        one.stop()
+        two.stop()

@@ -88,7 +88,7 @@ class Wire:
         self._clock = clock
         self._deadline = deadline
         self._prepared: set[bytes] = set()
-        self._expected: list[bool] = []  # answers under way: whether each is a statement's
+        self._expected: list[bytes | None] = []  # answers under way: which are to a preparation
         self._descriptor = self._pg.socket
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
@@ -122,11 +122,11 @@ class Wire:
                 if query.name not in self._prepared:
                     self._pg.send_prepare(query.name, query.sql)
                     self._prepared.add(query.name)
-                    self._expected.append(False)
+                    self._expected.append(query.name)
                 self._pg.send_query_prepared(query.name, values, formats, _BINARY)
         except Exception as error:
             raise ConnectionLost(str(error)) from error
-        self._expected.append(True)
+        self._expected.append(None)
 
     def fetch(self) -> Rows:
         """Wait for every answer under way and return the rows of the last statement.
@@ -177,14 +177,16 @@ class Wire:
         expected, self._expected = self._expected, []
         failure: StatementFailed | None = None
         rows: Rows = []
-        for position, is_statement in enumerate(expected):
+        for position, preparing in enumerate(expected):
             result = self._result(ends)
+            if preparing is not None and result.status != pq.ExecStatus.COMMAND_OK:
+                self._prepared.discard(preparing)  # skipped behind a statement that failed
             if result.status in _FAILED and failure is None:
                 failure = self._failed(result)
                 if not synced:  # the rest is skipped by the server until the pipeline ends
                     self._expected = expected[position + 1 :]
                     raise failure
-            elif is_statement and position == len(expected) - 1:
+            elif preparing is None and position == len(expected) - 1:
                 rows = _load(result)
         while synced and self._result(ends).status != pq.ExecStatus.PIPELINE_SYNC:
             pass

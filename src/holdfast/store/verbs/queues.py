@@ -87,9 +87,7 @@ def keep_place_of_item(task_id: str, item_id: str, now: float) -> Steps[Places]:
 
 
 def _places(rows: Rows, room: dict[str, int], wanted: int, now: float) -> Steps[Places]:
-    kept = tuple(
-        msgspec.convert(row[: len(QueueLimit.__struct_fields__)], QueueLimit) for row in rows
-    )
+    kept = tuple(msgspec.convert(row, QueueLimit) for row in rows)
     for limit in kept:
         room[limit.name] = yield from _room(limit, wanted, now)
     return Places(room, kept)

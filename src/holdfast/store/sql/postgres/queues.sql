@@ -10,19 +10,14 @@ SELECT
 
 -- name: queue.hold
 -- Limited queues, kept for this transaction; one that another claim has is left out.
-SELECT name, running, rate, per, starts,
-    -- A program that is stopped at this point must not keep the queue from all others.
-    set_config('idle_in_transaction_session_timeout', '5s', true)
-FROM holdfast.queues
+SELECT name, running, rate, per, starts FROM holdfast.queues
 WHERE name = ANY (ARRAY(SELECT json_array_elements_text(:queues::json)))
 ORDER BY name
 FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: queue.hold_of_item
 -- The same for the queue of one item, waiting for it.
-SELECT name, running, rate, per, starts,
-    set_config('idle_in_transaction_session_timeout', '5s', true)
-FROM holdfast.queues
+SELECT name, running, rate, per, starts FROM holdfast.queues
 WHERE name = (SELECT queue FROM holdfast.work_items WHERE task_id = :task_id AND item_id = :item_id)
 FOR NO KEY UPDATE
 
