@@ -4,30 +4,56 @@ from __future__ import annotations
 
 import msgspec
 
+import holdfast.bench.claims
 from holdfast.bench.__main__ import main
 from holdfast.bench.figures import percentile
 
 
-def test_a_quick_run_reports_every_figure_it_was_asked_for_and_leaves_nothing(tmp_path, capsys):
-    assert main(["--quick", "--rounds", "1", "--json", "--dir", str(tmp_path),
-                 "--only", "steps", "--only", "tasks", "--only", "storage"]) == 0  # fmt: skip
+def _report(capsys, directory, *arguments):
+    given = ["--quick", "--rounds", "1", "--json", "--dir", str(directory), *arguments]
+    assert main(given) == 0
+    assert not list(directory.iterdir())
+    (found,) = msgspec.json.decode(capsys.readouterr().out)
+    return found
 
-    report = msgspec.json.decode(capsys.readouterr().out)
-    assert {figure["row"] for figure in report["figures"]} == {"steps", "tasks", "storage"}
-    assert all(figure["median"] > 0 for figure in report["figures"])
-    assert not list(tmp_path.iterdir())
+
+def test_a_quick_run_reports_every_figure_it_was_asked_for_and_leaves_nothing(tmp_path, capsys):
+    rows = ("steps", "tasks", "storage")
+    found = _report(
+        capsys, tmp_path, "--on", "sqlite", *(x for row in rows for x in ("--only", row))
+    )
+
+    assert found["engine"] == "sqlite"
+    assert {figure["row"] for figure in found["figures"]} == set(rows)
+    assert all(figure["median"] > 0 for figure in found["figures"])
 
 
 def test_a_restart_is_timed_in_a_process_of_its_own(tmp_path, capsys):
-    assert main(["--quick", "--rounds", "1", "--json", "--dir", str(tmp_path),
-                 "--only", "history"]) == 0  # fmt: skip
-
-    figures = msgspec.json.decode(capsys.readouterr().out)["figures"]
+    figures = _report(capsys, tmp_path, "--on", "sqlite", "--only", "history")["figures"]
     assert [figure["unit"] for figure in figures] == ["s", "MB", "s", "MB"]
 
 
+def test_claims_are_compared_with_those_among_few(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(holdfast.bench.claims, "MANY", 10_000)
+    figures = _report(capsys, tmp_path, "--on", "sqlite", "--only", "claims")["figures"]
+    assert [figure["aim"] for figure in figures[-3:]] == ["≤ 3 x"] * 3
+
+
+def test_a_server_is_measured_beside_its_own_floors_and_nothing_is_left_there(
+    tmp_path, capsys, postgres_server_url
+):
+    import psycopg
+
+    given = ("--on", "postgresql", "--db", postgres_server_url, "--only", "once")
+    (figure,) = _report(capsys, tmp_path, *given)["figures"]
+    assert figure["ratio"] > 0
+    with psycopg.connect(postgres_server_url) as connection:
+        left = "SELECT datname FROM pg_database WHERE datname LIKE 'holdfast_bench_%'"
+        assert connection.execute(left).fetchall() == []
+
+
 def test_the_table_names_aims_and_peers(tmp_path, capsys):
-    main(["--quick", "--rounds", "1", "--dir", str(tmp_path), "--only", "tasks"])
+    main(["--quick", "--rounds", "1", "--dir", str(tmp_path), "--only", "tasks", "--on", "sqlite"])
 
     assert "100 tasks x 20 durable steps" in (table := capsys.readouterr().out)
     assert "15,000" in table

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 from holdfast.bench.figures import Bench, Figure, figure
+from holdfast.bench.sites import Place
 from holdfast.context import Context
 from holdfast.llm_cache import LLMOutputCache
 from holdfast.models import RetryPolicy
@@ -23,9 +23,9 @@ async def ask(prompt: str) -> str:
     return _OUTPUT
 
 
-def replay(directory: Path, count: int) -> float:
+def replay(place: Place, count: int) -> float:
     """Record outputs in a first attempt; return how many a second replays in a second."""
-    runner = TaskRunner(f"sqlite:///{directory}/replay.db", workspace=str(directory))
+    runner = TaskRunner(place.url, workspace=str(place.directory))
 
     @runner.task(retry=RetryPolicy(max_attempts=2, initial=0.0))
     async def job(ctx: Context) -> float:
@@ -43,9 +43,9 @@ def replay(directory: Path, count: int) -> float:
         runner.close()
 
 
-async def share(directory: Path, count: int) -> tuple[float, float]:
+async def share(place: Place, count: int) -> tuple[float, float]:
     """Fill a cache; return hits a second one after another, and so many at a time."""
-    store = open_store(f"sqlite:///{directory}/shared.db")
+    store = open_store(place.url)
     prompts = [f"question {number}" for number in range(count)]
     try:
         await _in_turns(LLMOutputCache(store), prompts, TOGETHER)

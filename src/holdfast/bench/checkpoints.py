@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 from holdfast.bench.figures import Bench, Figure, figure, percentile
+from holdfast.bench.sites import Place
 from holdfast.context import Context
 from holdfast.evidence import Evidence
 from holdfast.runner import TaskRunner
@@ -15,14 +15,14 @@ FILE = "report.md"
 _TEXT = "A small file whose hash is the evidence.\n" * 50
 
 
-async def take_and_verify(directory: Path, count: int) -> tuple[list[float], list[float]]:
+async def take_and_verify(place: Place, count: int) -> tuple[list[float], list[float]]:
     """Return the milliseconds that each checkpoint took, and each verification.
 
     The file is written again before either, so that it is read and hashed every time.
     """
-    runner = TaskRunner(f"sqlite:///{directory}/checkpoints.db", workspace=str(directory))
+    runner = TaskRunner(place.url, workspace=str(place.directory))
     taken: list[float] = []
-    file = directory / FILE
+    file = place.directory / FILE
 
     @runner.task
     async def job(ctx: Context) -> None:

@@ -70,15 +70,39 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+async def several(ctx: Context, count: int, name: int) -> int:
+    """Make steps, one task of many."""
+    for number in range(count):
+        await ctx.step(work, number)
+    return name
+
+
+async def serve(runner: TaskRunner, concurrency: int) -> None:
+    """Execute such tasks until the standard input ends."""
+    runner.task(several)
+    worker = runner.new_worker(concurrency=concurrency)
+    await worker.start()
+    say("serving")
+    await asyncio.to_thread(sys.stdin.buffer.read)
+    await worker.stop()
+
+
 PROGRAMS = {"replaying": replaying, "restoring": restoring, "first": first}
 
 
-def main(program: str, directory: str, count: str) -> None:
-    """Run one of the programs as a task of the directory's database."""
+def main(program: str, url: str, directory: str, count: str) -> None:
+    """Run one of the programs as a task of the database, or serve it."""
     say("imported")
-    runner = TaskRunner(f"sqlite:///{directory}/child.db", workspace=directory)
-    runner.run(runner.task(PROGRAMS[program]), count=int(count))
-    say("finished")
+    runner = TaskRunner(url, workspace=directory)
+    if program == "serve":
+        asyncio.run(serve(runner, int(count)))
+    elif program == "claim":
+        from holdfast.bench.claims import WANTED, claim
+
+        say("claimed " + " ".join(map(str, claim(url, WANTED, int(count)))))
+    else:
+        runner.run(runner.task(PROGRAMS[program]), count=int(count))
+        say("finished")
 
 
 if __name__ == "__main__":

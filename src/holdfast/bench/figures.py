@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import msgspec
+
+from holdfast.bench.sites import Place, Site
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -21,8 +21,8 @@ class Figure(msgspec.Struct, frozen=True):
         median: over the rounds (or what `what` says).
         low: the smallest value of any round.
         high: the largest.
-        ratio: how many times slower than the raw floor measured in the same rounds.
-        ratio_alike: the same with the floor whose log is started anew as often as ours.
+        ratio: how many times slower than the first raw floor, measured in the same rounds.
+        ratio_alike: the same with the second floor.
         aim: what Holdfast aims at.
         reached: whether this run reached it.
         peers: the best of comparable systems, measured elsewhere.
@@ -45,20 +45,20 @@ class Bench(msgspec.Struct, frozen=True):
     """How and where to measure.
 
     Args:
-        directory: where the databases go; its disk is what is measured.
+        site: where the databases go; its disk is what is measured.
         rounds: how often each figure is taken.
         quick: smaller amounts, for a first look.
         tell: called with what is being measured now.
     """
 
-    directory: Path
+    site: Site
     rounds: int
     quick: bool
     tell: Callable[[str], None]
 
-    def place(self) -> Path:
-        """Return a fresh directory for one database."""
-        return Path(tempfile.mkdtemp(dir=self.directory))
+    def place(self) -> Place:
+        """Return a place for one database."""
+        return self.site.place()
 
     def size(self, full: int) -> int:
         """Return how many of something to do: a tenth when it is to be quick."""

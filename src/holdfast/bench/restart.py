@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO
 
 import msgspec
 
 from holdfast.bench.child import CHECKPOINT_EVERY
 from holdfast.bench.figures import Bench, Figure, figure
+from holdfast.bench.sites import Place
 from holdfast.bench.steps import work
 from holdfast.context import Context
 from holdfast.errors import HoldfastError
@@ -38,10 +37,11 @@ class Restart(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def child(*arguments: object) -> Generator[IO[str]]:
+def child(program: str, place: Place, count: int) -> Generator[IO[str]]:
     """Start a program of `holdfast.bench.child`, give its output, and kill it in the end."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    command = [sys.executable, "-m", "holdfast.bench.child", *map(str, arguments)]
+    command = [sys.executable, "-m", "holdfast.bench.child", program]
+    command += [place.url, str(place.directory), str(count)]
     process = subprocess.Popen(  # noqa: S603  our own interpreter and module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
@@ -66,32 +66,24 @@ def expect(lines: IO[str], word: str) -> list[str]:
     return words
 
 
-def run_until_last_step(directory: Path, program: str, count: int) -> Restart:
+def run_until_last_step(place: Place, program: str, count: int) -> Restart:
     """Run a task in a process of its own until its last step begins, and kill it there."""
     started = time.perf_counter()
-    with child(program, directory, count) as lines:
+    with child(program, place, count) as lines:
         expect(lines, "imported")
         imported = time.perf_counter() - started
         memory = expect(lines, "reached")[1]
         return Restart(time.perf_counter() - started, imported, int(memory))
 
 
-def restarts(bench: Bench, directory: Path, program: str, count: int) -> list[Restart]:
+def restarts(bench: Bench, place: Place, program: str, count: int) -> list[Restart]:
     """Leave a task at its last step, then start a process that goes on, once a round.
 
-    Each round starts from the files as the first kill left them.
+    Each round starts from the database as the first kill left it.
     """
-    run_until_last_step(directory, program, count)
-    found: list[Restart] = []
-    for _ in range(bench.rounds):
-        copy = bench.place()
-        shutil.copytree(directory, copy, dirs_exist_ok=True)
-        for file in copy.iterdir():  # or the first commit would wait for what was copied
-            with file.open("rb") as copied:
-                os.fsync(copied.fileno())
-        found.append(run_until_last_step(copy, program, count))
-        shutil.rmtree(copy)
-    return found
+    run_until_last_step(place, program, count)
+    copies = (bench.site.copy(place) for _ in range(bench.rounds))
+    return [run_until_last_step(copy, program, count) for copy in copies]
 
 
 def restart(bench: Bench) -> list[Figure]:
@@ -126,10 +118,10 @@ def history(bench: Bench) -> list[Figure]:
     for full in (0, 5_000):
         finished = full and bench.size(full)
         bench.tell(f"restart beside {finished:,} finished tasks")
-        directory = bench.place()
+        place = bench.place()
         if finished:
-            asyncio.run(finish_tasks(directory, finished))
-        found = restarts(bench, directory, "restoring", 100)
+            asyncio.run(finish_tasks(place, finished))
+        found = restarts(bench, place, "restoring", 100)
         what = f"restart beside {finished:,} finished tasks"
         figures += [
             figure("history", f"{what}: time", "s", [each.seconds for each in found]),
@@ -138,9 +130,9 @@ def history(bench: Bench) -> list[Figure]:
     return figures
 
 
-async def finish_tasks(directory: Path, count: int) -> None:
+async def finish_tasks(place: Place, count: int) -> None:
     """Run tasks of two steps to their end."""
-    runner = TaskRunner(f"sqlite:///{directory}/child.db", workspace=str(directory))
+    runner = TaskRunner(place.url, workspace=str(place.directory))
 
     @runner.task
     async def done(ctx: Context, name: int) -> int:

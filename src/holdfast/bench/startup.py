@@ -6,10 +6,10 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from holdfast.bench.figures import Bench, Figure, figure
 from holdfast.bench.restart import child, expect
+from holdfast.bench.sites import Place
 
 
 def run_python(statement: str) -> float:
@@ -20,10 +20,10 @@ def run_python(statement: str) -> float:
     return time.perf_counter() - started
 
 
-def first_task(directory: Path, number: int) -> float:
+def first_task(place: Place, number: int) -> float:
     """Return the seconds from the start of a process to the result of its first task."""
     started = time.perf_counter()
-    with child("first", directory, number) as lines:
+    with child("first", place, number) as lines:
         expect(lines, "imported")
         expect(lines, "finished")
         return time.perf_counter() - started
@@ -39,9 +39,9 @@ def startup(bench: Bench) -> list[Figure]:
     for _ in range(bench.rounds):
         bare.append(run_python("pass"))
         whole.append(run_python("import holdfast"))
-        directory = bench.place()
-        empty.append(first_task(directory, 1))
-        existing.append(first_task(directory, 2))
+        place = bench.place()
+        empty.append(first_task(place, 1))
+        existing.append(first_task(place, 2))
     peers = ("Absurd 0.31 s", "Absurd 0.35 s", "Absurd 0.32 s")
     return [
         figure("startup", "python, importing nothing", "s", bare),

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from pathlib import Path
 
 import msgspec
 
 from holdfast.bench.figures import Bench, Figure, figure
-from holdfast.bench.floor import PAYLOAD, Compared
+from holdfast.bench.floor import Compared
+from holdfast.bench.sites import PAYLOAD, Place
 from holdfast.context import Context
 from holdfast.runner import TaskRunner
 from holdfast.states import Effect
-from holdfast.store.sqlite import AUTOCHECKPOINT
 
 COUNT = 1000
 MANY = 10_000
 """Steps of a long run, in which the write-ahead log has long stopped growing."""
-AIM = 1.3
+AIMS = {"sqlite": 1.3, "postgresql": 1.6}
 """Times that a durable step in sequence may take of a raw commit."""
+
+AIMS_TOGETHER = {"sqlite": 15_000, "postgresql": 8_000}
+"""Steps a second of many tasks side by side in one process."""
+
 TASKS = 100
 STEPS_EACH = 20
 
@@ -33,9 +36,9 @@ async def work(number: int) -> str:
     return _RESULT
 
 
-def in_one_task(directory: Path, count: int, effect: Effect) -> float:
+def in_one_task(place: Place, count: int, effect: Effect) -> float:
     """Run steps one after another in one task; return steps a second, timed inside the task."""
-    runner = TaskRunner(f"sqlite:///{directory}/steps.db", workspace=str(directory))
+    runner = TaskRunner(place.url, workspace=str(place.directory))
 
     @runner.task
     async def job(ctx: Context) -> float:
@@ -53,9 +56,9 @@ def in_one_task(directory: Path, count: int, effect: Effect) -> float:
         runner.close()
 
 
-def in_many_tasks(directory: Path, tasks: int) -> float:
+def in_many_tasks(place: Place, tasks: int) -> float:
     """Run tasks of some steps side by side; return steps a second, from submission to result."""
-    runner = TaskRunner(f"sqlite:///{directory}/tasks.db", workspace=str(directory))
+    runner = TaskRunner(place.url, workspace=str(place.directory))
 
     @runner.task
     async def job(ctx: Context, name: int) -> int:
@@ -83,25 +86,28 @@ def in_many_tasks(directory: Path, tasks: int) -> float:
 def steps(bench: Bench) -> list[Figure]:
     """Measure durable steps in sequence against raw commits."""
     figures: list[Figure] = []
+    aim = AIMS[bench.site.name]
     for count in (bench.size(COUNT), bench.size(MANY)):
         measure = partial(in_one_task, count=count, effect=Effect.IDEMPOTENT)
         found = Compared(bench, measure, count)
-        floor = f"the floor: {count:,} raw commits (WAL, synchronous=FULL)"
-        alike = f"… alike: the log is started anew after {AUTOCHECKPOINT} pages, as ours"
         what = f"one task, {count:,} durable steps"
         ours = figure(
             "steps", what, "/s", found.rates, ratio=found.ratio, ratio_alike=found.ratio_alike
         )
         if count == bench.size(COUNT):
+            # One client's step isn't measured by what sixteen clients commit together.
+            ratios = [found.ratio, found.ratio_alike][: 2 if bench.site.name == "sqlite" else 1]
             ours = msgspec.structs.replace(
                 ours,
-                aim=f"≤ {AIM}x the floors",
-                reached=max(found.ratio, found.ratio_alike) <= AIM,
+                aim=f"≤ {aim}x the floor" + "s" * (len(ratios) > 1),
+                reached=max(ratios) <= aim,
                 peers="Absurd 3.1x",
             )
         figures += [
-            figure("steps", floor, "/s", found.floors),
-            figure("steps", alike, "/s", found.alike),
+            *(
+                figure("steps", text.format(count), "/s", [each[which] for each in found.floors])
+                for which, text in enumerate(bench.site.floors)
+            ),
             ours,
         ]
     return figures
@@ -135,6 +141,6 @@ def tasks(bench: Bench) -> list[Figure]:
         figure(
             "tasks", what, "/s", found.rates,
             ratio=found.ratio, ratio_alike=found.ratio_alike,
-            at_least=15_000, peers="Restate 1,537/s",
+            at_least=AIMS_TOGETHER[bench.site.name], peers="Restate 1,537/s",
         )
     ]  # fmt: skip

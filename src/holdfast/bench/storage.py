@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from holdfast.bench.figures import Bench, Figure, figure
+from holdfast.bench.sites import Site
 from holdfast.context import Context
 from holdfast.runner import TaskRunner
 from holdfast.store import open_store
@@ -20,13 +20,10 @@ async def grow() -> bytes:
     return os.urandom(STATE)
 
 
-def grow_in_steps(directory: Path, count: int) -> tuple[float, float | None]:
-    """Return what a step adds to the database file, and what was written for it, in bytes.
-
-    Closing the last connection moves everything from the write-ahead log into the file.
-    """
-    file = directory / "growing.db"
-    runner = TaskRunner(f"sqlite:///{file}", workspace=str(directory))
+def grow_in_steps(site: Site, count: int) -> tuple[float, float | None]:
+    """Return what a step adds to the database, and what was written for it, in bytes."""
+    place = site.place()
+    runner = TaskRunner(place.url, workspace=str(place.directory))
 
     @runner.task
     async def job(ctx: Context) -> int:
@@ -35,23 +32,13 @@ def grow_in_steps(directory: Path, count: int) -> tuple[float, float | None]:
             state += await ctx.step(grow)
         return len(state)
 
-    open_store(f"sqlite:///{file}").close()
-    empty, before = file.stat().st_size, written()
+    open_store(place.url).close()
+    empty, before = site.size(place), site.written()
     runner.run(job)
     runner.close()
-    after = written()
+    after = site.written()
     spent = None if before is None or after is None else (after - before) / count
-    return (file.stat().st_size - empty) / count, spent
-
-
-def written() -> int | None:
-    """Return the bytes this process has caused to be written, where the kernel counts them."""
-    try:
-        lines = Path("/proc/self/io").read_text("ascii").splitlines()
-    except OSError:
-        return None
-    counts = dict(line.split(": ") for line in lines)
-    return int(counts["write_bytes"])
+    return (site.size(place) - empty) / count, spent
 
 
 def storage(bench: Bench) -> list[Figure]:
@@ -60,11 +47,11 @@ def storage(bench: Bench) -> list[Figure]:
     kept: list[float] = []
     spent: list[float] = []
     for _ in range(bench.rounds):
-        size, cost = grow_in_steps(bench.place(), count)
+        size, cost = grow_in_steps(bench.site, count)
         kept.append(size)
         if cost is not None:
             spent.append(cost)
-    what = f"in the file, {count:,} steps with {STATE} bytes each"
+    what = f"in the database, {count:,} steps with {STATE} bytes each"
     figures = [
         figure("storage", what, "bytes/step", kept, at_most=700, peers="LangGraph functional 930")
     ]

@@ -47,12 +47,23 @@ WHERE below.item_id <> ALL (ARRAY(SELECT json_array_elements_text(:items::json))
 
 -- name: item.candidates
 -- The ready items of a queue that this worker can run, in the order they are due.
-SELECT task_id, item_id, alone, claim_order, queue FROM holdfast.work_items
-WHERE status = 'ready' AND queue = :queue
-  AND handler = ANY (ARRAY(SELECT json_array_elements_text(:handlers::json)))
-  AND (alone = 0 OR :idle::int = 1 OR claim_order + priority * 60 <= :in_line_since::float8)
-ORDER BY claim_order LIMIT :limit
-FOR NO KEY UPDATE SKIP LOCKED
+-- The first of each handler, out of which come the first of all: what this worker has no handler for
+-- isn't looked at. A few more than wanted, since others may have locked some at this moment.
+SELECT item.task_id, item.item_id, item.alone, item.claim_order, item.queue
+FROM (
+    SELECT first.* FROM json_array_elements_text(:handlers::json) AS wanted (handler)
+    CROSS JOIN LATERAL (
+        SELECT task_id, item_id, claim_order FROM holdfast.work_items
+        WHERE status = 'ready' AND queue = :queue AND work_items.handler = wanted.handler
+          AND (alone = 0 OR :idle::int = 1 OR claim_order + priority * 60 <= :in_line_since::float8)
+        ORDER BY claim_order LIMIT :limit + 16
+    ) AS first
+    ORDER BY claim_order LIMIT :limit + 16
+) AS first
+JOIN holdfast.work_items AS item
+  ON item.task_id = first.task_id AND item.item_id = first.item_id AND item.status = 'ready'
+ORDER BY first.claim_order LIMIT :limit
+FOR NO KEY UPDATE OF item SKIP LOCKED
 
 -- name: item.candidates_of_root
 -- The same among one task and its descendants, but for full queues.

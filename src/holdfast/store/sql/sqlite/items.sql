@@ -47,11 +47,18 @@ WHERE below.item_id NOT IN (SELECT value FROM json_each(:items))
 
 -- name: item.candidates
 -- The ready items of a queue that this worker can run, in the order they are due.
-SELECT task_id, item_id, alone, claim_order, queue FROM work_items
-WHERE status = 'ready' AND queue = :queue
-  AND handler IN (SELECT value FROM json_each(:handlers))
-  AND (alone = 0 OR :idle OR claim_order + priority * 60 <= :in_line_since)
-ORDER BY claim_order LIMIT :limit
+-- The first of each handler, out of which come the first of all: what this worker has no handler for
+-- isn't looked at.
+SELECT item.task_id, item.item_id, item.alone, item.claim_order, item.queue
+FROM json_each(:handlers) AS wanted
+CROSS JOIN work_items AS item
+WHERE (item.task_id, item.item_id) IN (
+    SELECT task_id, item_id FROM work_items
+    WHERE status = 'ready' AND queue = :queue AND handler = wanted.value
+      AND (alone = 0 OR :idle OR claim_order + priority * 60 <= :in_line_since)
+    ORDER BY claim_order LIMIT :limit
+)
+ORDER BY item.claim_order LIMIT :limit
 
 -- name: item.candidates_of_root
 -- The same among one task and its descendants, but for full queues.

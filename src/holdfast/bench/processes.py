@@ -1,0 +1,59 @@
+"""Many tasks on several worker processes that share one database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import ExitStack
+
+from holdfast.bench.child import several
+from holdfast.bench.figures import Bench, Figure, figure
+from holdfast.bench.restart import child, expect
+from holdfast.bench.sites import Place
+from holdfast.runner import TaskRunner
+
+PROCESSES = (1, 4, 16)
+TASKS = 400
+STEPS_EACH = 20
+CONCURRENCY = 100
+"""Items at a time, over all processes."""
+
+
+def in_processes(place: Place, processes: int, tasks: int) -> float:
+    """Let workers run tasks of some steps; return steps a second, from submission to result."""
+    runner = TaskRunner(place.url, workspace=str(place.directory))
+    job = runner.task(several)
+
+    async def submit() -> float:
+        started = time.perf_counter()
+        handles = await asyncio.gather(
+            *(runner.asubmit(job, count=STEPS_EACH, name=n) for n in range(tasks))
+        )
+        for handle in handles:
+            await handle.result()
+        return time.perf_counter() - started
+
+    with ExitStack() as workers:
+        started = [
+            workers.enter_context(child("serve", place, CONCURRENCY // processes))
+            for _ in range(processes)
+        ]
+        for lines in started:
+            expect(lines, "imported")
+            expect(lines, "serving")
+        try:
+            return tasks * STEPS_EACH / asyncio.run(submit())
+        finally:
+            runner.close()
+
+
+def processes(bench: Bench) -> list[Figure]:
+    """Measure one, four and sixteen worker processes."""
+    figures: list[Figure] = []
+    for count in PROCESSES:
+        bench.tell(f"{count} worker processes")
+        tasks = bench.size(TASKS)
+        rates = [in_processes(bench.place(), count, tasks) for _ in range(bench.rounds)]
+        what = f"{tasks} tasks x {STEPS_EACH} durable steps, worker processes: {count}"
+        figures.append(figure("processes", what, "/s", rates))
+    return figures
