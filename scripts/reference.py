@@ -83,6 +83,10 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "agents.workspace_tools": ("What an agent can do in a workspace", ("WorkspaceTools",)),
     "agents.modes": ("Stages of agent work", ("Mode", "modes_named")),
     "agents.selector": ("Which modes a goal needs", ("ModeSelector", "Rule", "Selection")),
+    "agents.pipeline": (
+        "Modes in their order",
+        ("ModePipelineRunner", "Pipeline", "PipelineResult", "StageOutput"),
+    ),
     "agents.permissions": ("What tools may do", ("Permissions", "AllowedCommand")),
     "agents.sandbox": ("Commands in a sandbox", ("Sandbox",)),
     "agents.fingerprint": ("What is in a workspace", ("fingerprint", "Fingerprint")),

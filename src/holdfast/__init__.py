@@ -1,5 +1,8 @@
 """Holdfast runs AI-agent tasks to the end."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from holdfast.checkpoints import CheckpointManager
 from holdfast.clock import Clock, SystemClock
 from holdfast.context import Context
@@ -24,6 +27,26 @@ from holdfast.version import VERSION as __version__  # noqa: N811  the name Pyth
 from holdfast.worker import Worker
 from holdfast.workspace import Workspace
 
+if TYPE_CHECKING:
+    from holdfast.agents.modes import Mode
+    from holdfast.agents.pipeline import ModePipelineRunner
+    from holdfast.agents.selector import ModeSelector
+
+_LATER = {
+    "Mode": "holdfast.agents.modes",
+    "ModePipelineRunner": "holdfast.agents.pipeline",
+    "ModeSelector": "holdfast.agents.selector",
+}
+"""What is imported when it is first asked for, so that a program without agents needn't wait."""
+
+
+def __getattr__(name: str) -> object:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
+
+
 __all__ = [
     "Budget",
     "Checkpoint",
@@ -41,6 +64,9 @@ __all__ = [
     "ItemStatus",
     "LLMOutputCache",
     "LeaseManager",
+    "Mode",
+    "ModePipelineRunner",
+    "ModeSelector",
     "NotDone",
     "RecoverySweep",
     "Retention",

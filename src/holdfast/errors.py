@@ -43,7 +43,8 @@
     │   ├── RateLimitedError              the provider takes no more calls for now
     │   ├── BudgetExhaustedError          the task's budget doesn't allow the call
     │   ├── ProviderUnavailableError      the provider failed, or couldn't be reached
-    │   └── OutputRejectedError           a model's answer isn't of the type that was asked for
+    │   ├── OutputRejectedError           a model's answer isn't of the type that was asked for
+    │   └── GaveUpError                   a model says that it can't do what it was asked for
     ├── EvidenceError
     │   ├── EvidenceRejectedError         the evidence doesn't hold
     │   └── EvidenceUnavailableError      this machine doesn't have the workspace
@@ -299,6 +300,16 @@ class ProviderUnavailableError(CallError):
 
 class OutputRejectedError(CallError):
     """A model's answer isn't of the type that was asked for. Another answer may be."""
+
+
+class GaveUpError(CallError):
+    """The model of a mode says that what it was asked for can't be done. It isn't asked again.
+
+    `mode` is the mode's name, and `reason` what the model said.
+    """
+
+    mode: str
+    reason: str
 
 
 class EvidenceError(HoldfastError):

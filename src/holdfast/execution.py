@@ -266,7 +266,7 @@ class Execution:
         """Record a failed attempt: another one follows, unless it can't help or it was the last."""
         failures = self.claimed.item.failures + 1
         retry = self._policy.retry
-        hopeless = isinstance(error, errors.InputError)
+        hopeless = isinstance(error, errors.InputError | errors.GaveUpError)
         final = hopeless or failures >= retry.max_attempts
         now = self._store.now()
         retry_at = None if final else now + retry.pause(failures)

@@ -15,7 +15,8 @@ PACKAGE = Path(holdfast.__file__).parent
 PUBLIC = [
     "Budget", "Checkpoint", "CheckpointManager", "CheckpointType", "Clock", "Context", "Done",
     "Effect", "Evidence", "EvidencePack", "EvidenceVerifier", "Handler", "ItemPolicy", "ItemStatus",
-    "LLMOutputCache", "LeaseManager", "NotDone", "RecoverySweep", "Retention", "RetryPolicy",
+    "LLMOutputCache", "LeaseManager", "Mode", "ModePipelineRunner", "ModeSelector", "NotDone",
+    "RecoverySweep", "Retention", "RetryPolicy",
     "Reuse", "Secret", "Store", "SyncContext", "SystemClock", "Task", "TaskHandle", "TaskRunner",
     "TaskStatus", "Tool", "ToolLedger", "Unknown", "Usage", "Verdict", "VerdictStatus", "WorkItem",
     "Worker", "Workspace", "__version__", "idempotency_key", "open_store", "register_type", "tool",
@@ -35,8 +36,8 @@ def test_nothing_is_imported_that_is_not_exported():
     tree = ast.parse(Path(holdfast.__file__).read_text("utf-8"))
     imported = {
         alias.asname or alias.name
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("holdfast")
         for alias in node.names
     }
     assert imported == set(PUBLIC)

@@ -9,6 +9,7 @@ import socket
 import stat
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -103,6 +104,13 @@ def test_an_edit_that_is_not_clear_changes_nothing(tools, root, refused, old, to
     assert told in answer
     assert everything_in(root) == before
     assert refused == []
+
+
+def test_edits_of_one_file_at_the_same_time_are_all_made(tools, root):
+    (root / "f").write_text("".join(f"<{number}>" for number in range(12)))
+    with ThreadPoolExecutor(12) as threads:
+        list(threads.map(lambda number: tools.edit_file("f", f"<{number}>", "."), range(12)))
+    assert (root / "f").read_text() == "." * 12
 
 
 def test_texts_that_overlap_themselves_are_not_unique(tools, root):

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import io
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -88,6 +89,7 @@ class WorkspaceTools:
         self._exact = {tuple(e.params["argv"]) for e in evidence if e.kind == "command"}
         self._mode = mode
         self._on_refusal = on_refusal
+        self._one_at_a_time = threading.Lock()
         self._files = WorkspaceFiles(self.root)
         self._commands = Commands(self.root, self._permissions, Sandbox(sandbox), mode)
 
@@ -228,7 +230,7 @@ class WorkspaceTools:
             path: relative to the workspace.
             content: all that the file is to contain.
         """
-        return self._make(self._planned_write({"path": path, "content": content}))
+        return self._make(self._planned_write, {"path": path, "content": content})
 
     def _edit_file(self, path: str, old: str, new: str) -> str:
         """Replace a text in a file by another. It must occur exactly once.
@@ -238,7 +240,7 @@ class WorkspaceTools:
             old: the text to replace, with as much around it as makes it unique.
             new: what to put in its place.
         """
-        return self._make(self._planned_edit({"path": path, "old": old, "new": new}))
+        return self._make(self._planned_edit, {"path": path, "old": old, "new": new})
 
     async def _run_command(self, argv: list[str], timeout: float = 60.0) -> str:  # noqa: ASYNC109
         """Run a program in the workspace. There is no shell: no pipes, no globs, no variables.
@@ -264,14 +266,14 @@ class WorkspaceTools:
         old, new = _encoded(arguments["old"]), _encoded(arguments["new"])
         return _Planned(where, before, _replaced(before.data, old, new, where))
 
-    def _make(self, planned: _Planned) -> str:
-        mode = None if planned.before is None else planned.before.mode
-        self._files.write(planned.path, planned.after, mode)
-        return _changed(planned.path, planned.change.after)
+    def _make(self, plan: _Plan, arguments: dict[str, Any]) -> str:
+        with self._one_at_a_time:  # two edits of one file must not both start from the same content
+            planned = plan(arguments)
+            mode = None if planned.before is None else planned.before.mode
+            self._files.write(planned.path, planned.after, mode)
+            return _changed(planned.path, planned.change.after)
 
-    def _observed(
-        self, plan: Callable[[dict[str, Any]], _Planned], arguments: dict[str, Any]
-    ) -> Change | None:
+    def _observed(self, plan: _Plan, arguments: dict[str, Any]) -> Change | None:
         """Return what a call is about to do; None when it is going to say why it does nothing."""
         try:
             return plan(arguments).change
@@ -317,6 +319,9 @@ class _Planned(NamedTuple):
     @property
     def change(self) -> Change:
         return Change(_digest(self.before), hashlib.sha256(self.after).digest())
+
+
+_Plan = Callable[[dict[str, Any]], _Planned]
 
 
 def _digest(content: Content | None) -> bytes | None:

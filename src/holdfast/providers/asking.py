@@ -216,7 +216,7 @@ def asked(
         RequestRejectedError: no such model, or no key for it.
         ArgumentsError: a message or a tool is of no known form.
     """
-    found = _model(model, base_url) if isinstance(model, str) else model
+    found = model_named(model, base_url) if isinstance(model, str) else model
     parameters = ModelRequestParameters(function_tools=[_definition(tool) for tool in tools])
     return Asked(
         model=found,
@@ -251,7 +251,16 @@ _models: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, Model]] = WeakK
 its connections belong to an event loop."""
 
 
-def _model(name: str, base_url: str | None) -> Model:
+def model_named(name: str, base_url: str | None = None) -> Model:
+    """Return the model of a name, the same one for each event loop.
+
+    Args:
+        name: such as `openai:gpt-5-mini`.
+        base_url: where it is, if it isn't at its provider.
+
+    Raises:
+        RequestRejectedError: there is no such model, or no key for it.
+    """
     variables = name.partition(":")[0].partition("-")[0].upper()
     url, secret = (os.environ.get(f"{variables}_{each}") for each in ("BASE_URL", "API_KEY"))
     known, key = _models.setdefault(asyncio.get_running_loop(), {}), (name, base_url, url, secret)

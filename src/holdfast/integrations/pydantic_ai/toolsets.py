@@ -183,6 +183,8 @@ class RecordedToolset(WrapperToolset[Any]):
             effect=effect,
             name=shown,
             reconcile=held and held.reconcile,
+            observe=held and held.observe,
+            repeatable=held and held.repeatable,
             no_effect=(*ANSWERS, *(held.no_effect if held else ())),
             timeout=held and held.timeout,
         )
