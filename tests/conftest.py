@@ -1,4 +1,4 @@
-"""Options for every test, and the PostgreSQL that some of them need.
+"""Options for every test, and the servers that some of them need.
 
 `HOLDFAST_TEST_PG_URL` names a server to use instead of one of our own; its user must be allowed to
 create schemas.
@@ -10,6 +10,7 @@ import os
 
 import pytest
 from hypothesis import settings
+from support.model_server import ModelServer
 from support.schemas import drop_schema, new_schema
 
 from holdfast import errors
@@ -61,3 +62,20 @@ def postgres_url(postgres_server_url):
     url = new_schema(postgres_server_url)
     yield url
     drop_schema(url)
+
+
+@pytest.fixture
+def serve(monkeypatch, tmp_path):
+    """Start a scripted provider, where the SDKs of both providers look for theirs."""
+    started = []
+
+    def start(script):
+        server = ModelServer(script, tmp_path / "requests.jsonl")
+        started.append(server)
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        return server
+
+    yield start
+    for server in started:
+        server.close()

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("pydantic_ai", reason="NO PYDANTIC AI: holdfast[agent] isn't installed")
 
-from support.model_server import Fail, ModelServer, Say, Use
+from support.model_server import Fail, Say, Use
 
 from holdfast import Evidence, TaskRunner, errors, tool
 from holdfast.agents.modes import MODES, Mode
@@ -45,22 +45,6 @@ def work(tmp_path):
     (place / "calc.py").write_text(BUG)
     (place / "test_calc.py").write_text(TEST)
     return place
-
-
-@pytest.fixture
-def serve(monkeypatch, tmp_path):
-    started = []
-
-    def start(script):
-        server = ModelServer(script, tmp_path / "requests.jsonl")
-        started.append(server)
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        return server
-
-    yield start
-    for server in started:
-        server.close()
 
 
 @pytest.fixture
@@ -212,6 +196,19 @@ def test_a_tool_that_is_not_there_and_arguments_that_do_not_fit_are_told_to_the_
     assert result.output == "I see."
 
 
+def test_a_tool_of_ones_own_takes_the_place_of_one_of_the_workspaces(runner, serve):
+    @tool(effect="read")
+    def run_command(argv: list[str]) -> str:
+        """Pretend."""
+        return f"pretended {argv[0]}"
+
+    use = Use("run_command", {"argv": ["rm"]})
+    serve(lambda asked: Say(calls=(use,)) if asked.round == 0 else asked.results[0].text)
+    chat = MODES["chat"].with_(tools=(run_command,))
+    pipelines = ModePipelineRunner(runner, model=MODEL, modes=[chat])
+    assert pipelines.run_pipeline("Hm", ["chat"]).output == "pretended rm"
+
+
 def test_a_tool_of_ones_own_runs_where_its_effect_is_permitted(runner, serve):
     deployed = []
 
@@ -249,6 +246,24 @@ def test_a_stage_whose_model_gives_up_ends_the_pipeline_with_its_reason(runner, 
         "main": "skipped",
     }
     assert server.count == 1
+
+
+def test_a_retry_asks_the_model_that_gave_up_once_more(runner, serve):
+    def script(asked):
+        if asked.round == 0:
+            return Say(calls=(Use("list_files"),))
+        return Say(calls=(Use("give_up", {"reason": "no"}),)) if asked.nth == 0 else "Well then."
+
+    server = serve(script)
+    pipelines = ModePipelineRunner(runner, model=MODEL)
+    with pytest.raises(errors.TaskFailedError) as failed:
+        pipelines.run_pipeline("Hm", ["chat"])
+    with pytest.raises(errors.TaskFailedError):
+        pipelines.run_pipeline("Hm", ["chat"])
+    assert server.count == 2
+    runner.retry(failed.value.task_id)
+    assert pipelines.run_pipeline("Hm", ["chat"]).output == "Well then."
+    assert server.count == 3
 
 
 def test_a_stage_that_does_not_prove_what_it_owes_ends_the_pipeline(runner, serve, work):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.model_server import ModelServer, Script
 
 from holdfast import RetryPolicy, TaskRunner
 
@@ -16,23 +15,6 @@ OPENAI, CHAT, ANTHROPIC = (
     "anthropic:claude-haiku-4-5",
 )
 BOTH = pytest.mark.parametrize("model", [OPENAI, ANTHROPIC], ids=["openai", "anthropic"])
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., ModelServer]]:
-    """Start a scripted provider, where the SDKs of both providers look for theirs."""
-    started: list[ModelServer] = []
-
-    def start(script: Script) -> ModelServer:
-        server = ModelServer(script, tmp_path / "requests.jsonl")
-        started.append(server)
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        return server
-
-    yield start
-    for server in started:
-        server.close()
 
 
 @pytest.fixture

@@ -14,9 +14,13 @@ from holdfast.agents.modes import Mode
 from holdfast.agents.refusals import Refusal
 from holdfast.agents.sandbox import Sandbox
 from holdfast.agents.workspace_tools import OnRefusal, WorkspaceTools, answering
+from holdfast.branches import current_scope
 from holdfast.context import Context
 from holdfast.evidence import Evidence, EvidencePack
-from holdfast.states import Effect
+from holdfast.failures import tag
+from holdfast.redaction import redact
+from holdfast.states import Effect, EntryKind
+from holdfast.store import Store, verbs
 from holdfast.threads import start_thread
 from holdfast.tool import Tool, tool_of
 
@@ -32,19 +36,19 @@ class Setting(msgspec.Struct, frozen=True):
 
     Args:
         model: a name such as `openai:gpt-5-mini`, or a model of Pydantic AI's.
+        store: the database, whose timeline is told of every call that isn't permitted.
         base_url: where the model is, if it is named and isn't at its provider.
         repeatable: how commands begin that may run again after a crash.
         evidence: claims whose commands may run again, besides those that the mode owes.
         sandbox: whether commands run in one.
-        on_refusal: told of every call that isn't permitted: the tool and the reason.
     """
 
     model: Any
+    store: Store
     base_url: str | None = None
     repeatable: Sequence[Sequence[str]] = ()
     evidence: Iterable[Evidence] = ()
     sandbox: Sandbox | str = Sandbox.AUTO
-    on_refusal: OnRefusal | None = None
 
 
 async def converse(
@@ -77,7 +81,7 @@ async def converse(
     await start_thread(lambda: importlib.import_module("holdfast.integrations.pydantic_ai"))
     from pydantic_ai import Agent, ModelRetry, UsageLimits
     from pydantic_ai import Tool as AgentTool
-    from pydantic_ai.exceptions import UnexpectedModelBehavior
+    from pydantic_ai.exceptions import UnexpectedModelBehavior, UsageLimitExceeded
 
     from holdfast.agents.offering import GaveUp, Offered, outputs_of
     from holdfast.integrations.pydantic_ai import DurableAgent
@@ -113,20 +117,30 @@ async def converse(
     try:
         limits = UsageLimits(request_limit=MOST_REQUESTS)
         said = (await DurableAgent(agent).run(ctx, prompt, usage_limits=limits)).output
-    except UnexpectedModelBehavior as error:
+    except (UnexpectedModelBehavior, UsageLimitExceeded) as error:
         message = f"The model of {mode.name} gave no answer that does: {error}"
-        raise errors.OutputRejectedError(message) from error
+        rejected = errors.OutputRejectedError(message)
+        raise tag(rejected, *_last_answer(ctx, setting.store)) from error
     if isinstance(said, GaveUp):
         message = f"The model of {mode.name} gave up: {said.reason}"
-        raise errors.GaveUpError(message, mode=mode.name, reason=said.reason)
+        gave_up = errors.GaveUpError(message, mode=mode.name, reason=said.reason)
+        raise tag(gave_up, *_last_answer(ctx, setting.store))
     return said
+
+
+def _last_answer(ctx: Context, store: Store) -> list[int]:
+    """Return the entry of the answer that didn't do: a retry asks for another, and pays for it."""
+    entries = store.read(verbs.read_journal(ctx.task.task_id, ctx.item_id))
+    scope = current_scope.get()
+    answers = [e.seq for e in entries if e.kind is EntryKind.LLM and e.scope == scope]
+    return answers[-1:]
 
 
 def _tools(
     ctx: Context, mode: Mode, setting: Setting
 ) -> tuple[dict[str, Tool[..., Any]], dict[str, Tool[..., Any]]]:
     """Return the tools that the model is shown, by name, and those that are there to refuse."""
-    spoken = f"The mode {mode.name}"
+    spoken, on_refusal = f"The mode {mode.name}", _told_of(ctx, setting.store)
     tools = WorkspaceTools(
         ctx.workspace,
         mode.permissions,
@@ -134,15 +148,26 @@ def _tools(
         evidence=[*EvidencePack.of(mode.evidence).items, *setting.evidence],
         sandbox=setting.sandbox,
         mode=spoken,
-        on_refusal=setting.on_refusal,
+        on_refusal=on_refusal,
     )
-    shown = {tool.name: tool for tool in tools.permitted}
-    hidden = {tool.name: tool for tool in tools.all if tool.name not in shown}
-    for given in mode.tools:
-        known = tool_of(given, Effect.ONCE)
-        refused = _refusing(known, mode, spoken, setting.on_refusal)
-        (shown if refused is known else hidden)[_shown_name(known)] = refused
+    own = {_shown_name(known): known for known in (tool_of(t, Effect.ONCE) for t in mode.tools)}
+    shown = {tool.name: tool for tool in tools.permitted if tool.name not in own}
+    hidden = {tool.name: tool for tool in tools.all if tool.name not in own | shown}
+    for name, known in own.items():
+        refusing = _refusing(known, mode, spoken, on_refusal)
+        (shown if refusing is known else hidden)[name] = refusing
     return shown, hidden
+
+
+def _told_of(ctx: Context, store: Store) -> OnRefusal:
+    """Return what puts a refused call into the task's timeline."""
+
+    def tell(tool: str, reason: str) -> None:
+        data: dict[str, object] = {"tool": tool, "reason": redact(reason)}
+        event = verbs.add_event(ctx.task.task_id, ctx.item_id, "tool_refused", data, store.now())
+        store.commit(event).behind()
+
+    return tell
 
 
 def _shown_name(known: Tool[..., Any]) -> str:

@@ -113,6 +113,16 @@ class WorkspaceFiles:
             self._write_draft(beneath, draft, data, mode)
             _put_in_place(beneath, draft, path)
 
+    def sync(self, path: str) -> None:
+        """Make durable that a file is there and what it contains.
+
+        Raises:
+            Miss, Refusal: see `read`.
+        """
+        with self._beneath(path) as beneath, beneath.open_file(path) as fd:
+            os.fsync(fd)
+            os.fsync(beneath.locate(path)[0])
+
     def entries(self, path: str) -> list[Listed]:
         """Return what a directory holds, by name; links are told, not followed.
 

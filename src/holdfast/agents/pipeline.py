@@ -17,12 +17,9 @@ from holdfast.context import Context
 from holdfast.evidence import EvidencePack
 from holdfast.handlers import Handler
 from holdfast.models import Task, WorkItem
-from holdfast.redaction import redact
 from holdfast.registry import register_type
 from holdfast.runner import TaskRunner
 from holdfast.states import CheckpointType
-from holdfast.store import verbs
-from holdfast.submitting import Submitter, TaskHandle
 
 SAID = 32_000
 """Characters of an earlier stage's output that a later one is told."""
@@ -113,7 +110,7 @@ class ModePipelineRunner:
             self._know(mode)
         self._stage = runner.task(name="pipeline-stage")(self._run_stage)
         self.task: Handler[[Pipeline], PipelineResult] = runner.task(name="pipeline")(self._collect)
-        """The task of a pipeline, for submitting it with options of your own."""
+        """The task of a pipeline, to be run with options of your own: see `prepare`."""
         runner.planner(self.task)(self._plan)
 
     @property
@@ -140,7 +137,8 @@ class ModePipelineRunner:
 
         Args:
             goal: in a person's words.
-            modes: the stages, as names or modes; chosen by the selector when None.
+            modes: the stages, as names or modes; chosen by the selector when None. A mode is known
+                by its name from then on.
             workspace: the directory it works in; the runner's when None.
             model: the model of stages whose mode names none.
             repeatable: how commands begin that may run again after a crash, such as `["pytest"]`.
@@ -154,37 +152,7 @@ class ModePipelineRunner:
             TaskCanceledError: it was canceled.
         """
         pipeline = self.prepare(goal, modes, model=model, repeatable=repeatable, sandbox=sandbox)
-        return self._options(workspace, key).run(self.task, pipeline)
-
-    async def arun_pipeline(
-        self,
-        goal: str,
-        modes: Sequence[str | Mode] | None = None,
-        *,
-        workspace: str | None = None,
-        model: str | None = None,
-        repeatable: Iterable[Sequence[str]] = (),
-        sandbox: Sandbox | str = Sandbox.AUTO,
-        key: str | None = None,
-    ) -> PipelineResult:
-        """Do what `run_pipeline` does, inside a running event loop."""
-        pipeline = self.prepare(goal, modes, model=model, repeatable=repeatable, sandbox=sandbox)
-        return await self._options(workspace, key).arun(self.task, pipeline)
-
-    def submit_pipeline(
-        self,
-        goal: str,
-        modes: Sequence[str | Mode] | None = None,
-        *,
-        workspace: str | None = None,
-        model: str | None = None,
-        repeatable: Iterable[Sequence[str]] = (),
-        sandbox: Sandbox | str = Sandbox.AUTO,
-        key: str | None = None,
-    ) -> TaskHandle[PipelineResult]:
-        """Record a pipeline for workers to run; a new task, unless a key names it."""
-        pipeline = self.prepare(goal, modes, model=model, repeatable=repeatable, sandbox=sandbox)
-        return self._options(workspace, key).submit(self.task, pipeline)
+        return self._runner.options(key=key, workspace=workspace).run(self.task, pipeline)
 
     def prepare(
         self,
@@ -195,7 +163,10 @@ class ModePipelineRunner:
         repeatable: Iterable[Sequence[str]] = (),
         sandbox: Sandbox | str = Sandbox.AUTO,
     ) -> Pipeline:
-        """Return the input of `task`, checked; see `run_pipeline`.
+        """Return the input of `task`, checked; the arguments are those of `run_pipeline`.
+
+        `await runner.arun(pipelines.task, pipelines.prepare(goal))` runs a pipeline inside an event
+        loop, `runner.submit(…)` leaves it to workers, `runner.options(budget=…)` limits it.
 
         Raises:
             UsageError: no such mode, or no model.
@@ -222,9 +193,6 @@ class ModePipelineRunner:
             tuple(tuple(words) for words in repeatable),
             Sandbox(sandbox).value,
         )
-
-    def _options(self, workspace: str | None, key: str | None) -> Submitter:
-        return self._runner.options(key=key, workspace=workspace)
 
     def _know(self, mode: Mode) -> None:
         self._modes[mode.name] = mode
@@ -260,28 +228,16 @@ class ModePipelineRunner:
         (before,) = cast("list[list[StageOutput]]", [*ctx.results.values()]) or [[]]
         setting = Setting(
             mode.model or pipeline.model or self._model,
-            self._base_url,
+            self._runner.store,
+            base_url=self._base_url,
             repeatable=pipeline.repeatable,
             evidence=[each for stage in stages for each in EvidencePack.of(stage.evidence).items],
             sandbox=pipeline.sandbox,
-            on_refusal=self._told_of(ctx),
         )
         output = await converse(ctx, mode, stage_prompt(pipeline.goal, before), setting)
         done = [*before, StageOutput(mode.name, output)]
         await ctx.checkpoint(done, type=CheckpointType.STATE_TRANSITION)
         return done
-
-    def _told_of(self, ctx: Context) -> Any:  # noqa: ANN401  see `Setting.on_refusal`
-        """Return what puts a refused call into the task's timeline."""
-        store, task_id, item_id = self._runner.store, ctx.task.task_id, ctx.item_id
-
-        def tell(tool: str, reason: str) -> None:
-            data: dict[str, object] = {"tool": tool, "reason": redact(reason)}
-            store.commit(
-                verbs.add_event(task_id, item_id, "tool_refused", data, store.now())
-            ).behind()
-
-        return tell
 
     async def _collect(self, ctx: Context, pipeline: Pipeline) -> PipelineResult:
         (stages,) = ctx.results.values()

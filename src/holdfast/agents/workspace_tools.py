@@ -286,10 +286,11 @@ class WorkspaceTools:
         where = workspace_path(arguments["path"])
         try:
             now = _digest(self._files.read_if_there(where, READ))
+            if now == change.after:
+                self._files.sync(where)  # the process may have ended before it was durable
+                return Done(_changed(where, change.after))
         except Refusal:
             return Unknown()
-        if now == change.after:
-            return Done(_changed(where, change.after))
         return NotDone() if now == change.before else Unknown()
 
     def _is_repeatable(self, arguments: dict[str, Any]) -> bool:
