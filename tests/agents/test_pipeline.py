@@ -123,13 +123,16 @@ def test_a_goal_is_reached_stage_by_stage_each_told_what_came_out_before(runner,
         assert checkpoint.type is CheckpointType.STATE_TRANSITION
 
 
-def test_the_same_pipeline_again_is_the_same_task(runner, serve):
+def test_the_same_pipeline_again_is_the_same_task(runner, serve, work, tmp_path):
     server = serve(lambda asked: f"You said {asked.prompt}")
     pipelines = ModePipelineRunner(runner, model=MODEL)
     first = pipelines.run_pipeline("What is this?", ["chat"])
     assert pipelines.run_pipeline("What is this?", ["chat"]) == first
     assert pipelines.run_pipeline("What is that?", ["chat"]) != first
     assert server.count == 2
+    for place in (work, tmp_path, tmp_path):
+        pipelines.run_pipeline("What is there?", ["chat"], workspace=str(place))
+    assert server.count == 4
 
 
 # -- permissions ----------------------------------------------------------------------------------

@@ -254,21 +254,21 @@ def test_in_a_sandbox_temporary_files_are_private_and_other_processes_are_not_se
 
 
 @needs_sandbox
-def test_in_a_sandbox_gits_settings_and_holdfasts_files_stay_as_they_are(root):
+def test_in_a_sandbox_gits_files_and_holdfasts_stay_as_they_are(root):
     from holdfast.store import open_store
 
-    (root / ".git" / "hooks").mkdir(parents=True)
+    (root / ".git").mkdir()
     (root / ".git" / "config").write_text("[core]\n")
     with open_store(f"sqlite:///{root}/h.db"):
         answer = in_sandbox(
             root,
-            "for f in .git/config .git/hooks/x .holdfast/workspace h.db h.db-wal h.db-key; "
+            "for f in .git/config .git/commondir .holdfast/x h.db h.db-wal h.db-key; "
             "do echo x >> $f; done; wc -c < h.db-key",
         )
         assert (root / "h.db-key").stat().st_size == 32
     assert answer.split()[-1] == "0", "the key can be read"
     assert (root / ".git" / "config").read_text() == "[core]\n"
-    assert list((root / ".git" / "hooks").iterdir()) == []
+    assert [path.name for path in (root / ".git").iterdir()] == ["config"]
 
 
 @needs_sandbox

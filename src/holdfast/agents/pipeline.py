@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
-from holdfast import errors
+from holdfast import codec, errors
 from holdfast.agents.conversation import Setting, converse
 from holdfast.agents.modes import MODES, Mode, modes_named
 from holdfast.agents.sandbox import Sandbox
@@ -152,6 +153,8 @@ class ModePipelineRunner:
             TaskCanceledError: it was canceled.
         """
         pipeline = self.prepare(goal, modes, model=model, repeatable=repeatable, sandbox=sandbox)
+        if workspace is not None and key is None:  # the same goal elsewhere is another task
+            key = f"pipeline:{codec.digest([pipeline, str(Path(workspace).absolute())]).hex()}"
         return self._runner.options(key=key, workspace=workspace).run(self.task, pipeline)
 
     def prepare(

@@ -2,8 +2,8 @@
 
 Inside, the whole file system is read-only, apart from the workspace where its files may be changed;
 the temporary directory is private; there is no network unless it is allowed; other processes can't
-be seen, and all ends with the command. Holdfast's own files and git's settings and hooks stay
-read-only. It can still read what this user can read, apart from a few places known to hold keys.
+be seen, and all ends with the command. Holdfast's own files and git's stay read-only. It can still
+read what this user can read, apart from a few places known to hold keys.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ _PRIVATE = (
 """Where keys and passwords lie, beneath the home directory."""
 _EMPTY = str(Path(__file__).parents[1] / "py.typed")
 """An empty file that is always there, to put in the place of one that is not to be read."""
-
-_FIXED_IN_GIT = (".git/config", ".git/hooks")
 
 
 class Sandbox(StrEnum):
@@ -96,21 +94,24 @@ def sandboxed(argv: Sequence[str], root: str, *, writable: bool, network: bool) 
     words = [program, "--die-with-parent", "--unshare-all", *(["--share-net"] if network else [])]
     words += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     # A socket takes messages from a read-only directory, too, and the docker daemon's is in /run.
-    words += ["--tmpfs", "/run", "--tmpfs", _TEMPORARY, *_names_of_hosts(network=network)]
+    words += [*_sockets(network=network), "--tmpfs", _TEMPORARY]
     words += [*_private(), *_this_python(), bind, root, root, *_fixed(root), *_databases(root)]
     return [*words, "--chdir", root, "--cap-drop", "ALL", "--", *argv]
 
 
-def _names_of_hosts(*, network: bool) -> list[str]:
-    place = "/run/systemd/resolve"  # where resolv.conf may lead
-    return ["--ro-bind", place, place] if network and Path(place).is_dir() else []
+def _sockets(*, network: bool) -> list[str]:
+    """Hide where services listen, except for what says how hosts are found by name."""
+    words = ["--tmpfs", "/run"]
+    if not Path("/var/run").is_symlink() and Path("/var/run").is_dir():
+        words += ["--tmpfs", "/var/run"]
+    resolving = Path("/run/systemd/resolve")  # where resolv.conf may lead
+    return [*words, *_read_only(resolving)] if network and resolving.is_dir() else words
 
 
 def _this_python() -> list[str]:
     """Show the interpreter this runs in, where it lies among temporary files."""
-    if Path(sys.prefix).is_relative_to(_TEMPORARY):
-        return ["--ro-bind", sys.prefix, sys.prefix]
-    return []
+    prefix = Path(sys.prefix)
+    return list(_read_only(prefix)) if prefix.is_relative_to(_TEMPORARY) else []
 
 
 def _private() -> list[str]:
@@ -128,13 +129,10 @@ def _private() -> list[str]:
 def _fixed(root: str) -> list[str]:
     """Keep read-only what programs outside the sandbox would believe."""
     words: list[str] = []
-    for name in (HOLDFAST, *_FIXED_IN_GIT):
+    for name in (HOLDFAST, ".git"):
         place = Path(root, name)
         if place.exists() and not place.is_symlink():
             words += _read_only(place)
-    hooks = Path(root, ".git", "hooks")
-    if hooks.parent.is_dir() and not hooks.exists():
-        words += ["--tmpfs", str(hooks)]
     return words
 
 
