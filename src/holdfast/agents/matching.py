@@ -12,6 +12,7 @@ import re
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 LINE = 300
@@ -54,7 +55,8 @@ def _unpack(source: BinaryIO) -> Iterator[bytes]:
 
 def main() -> None:
     """Search the texts on standard input. Says on standard error why a pattern is none."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    with suppress(OSError, ValueError):  # not every system can
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     parts = _unpack(sys.stdin.buffer)
     try:
         finds = re.compile(next(parts).decode()).search
