@@ -347,21 +347,31 @@ class Committer:
         except NotKeptError:
             return batch  # run in a transaction of its own, each can be told why
         except errors.StoreError as failure:
-            for ticket in batch:
-                self._settle_one(ticket, failure)
+            self._settle_appends(batch, failure)
             return []
         if taken is None:
             return batch
         self._seconds += (self._clock.boottime() - started - self._seconds) / 8
         return [ticket for ticket in batch if ticket.verb.leased not in taken]
 
-    def _settle_one(self, ticket: Ticket[Any], failure: errors.StoreError) -> None:
-        question = ticket.verb.witness()
+    def _settle_appends(self, batch: list[Ticket[Any]], failure: errors.StoreError) -> None:
+        """Find out which items' appends are there: an item's are all there, or none of them is.
+
+        Where one can't be found out by the deadline, the rest isn't asked for.
+        """
+        questions: dict[tuple[str, str], Question] = {}
+        for ticket in batch:
+            question = ticket.verb.witness()
+            if question is not None:  # a bare fence has none: it is there with its item's entries
+                questions[ticket.verb.leased] = question
+        answers: dict[tuple[str, str], errors.StoreError | None] = {}
         try:
-            kept = question is not None and self._engine.settle(question())
-            ticket.error = None if kept else failure
+            for item, question in questions.items():
+                answers[item] = None if self._engine.settle(question()) else failure
         except errors.StoreError as unsettled:
-            ticket.error = _unsettled(failure, unsettled)
+            failure = _unsettled(failure, unsettled)
+        for ticket in batch:
+            ticket.error = answers.get(ticket.verb.leased, failure)
 
     @staticmethod
     def _set_out(engine: RemoteEngine, batch: list[Ticket[Any]]) -> list[Ticket[Any]]:

@@ -241,7 +241,7 @@ class Wire:
 
 
 def _words(error: Exception) -> str:
-    return str(error).strip() or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 # -- values ---------------------------------------------------------------------------------------

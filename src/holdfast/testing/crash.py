@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -77,21 +78,22 @@ class CrashPlan:
 
     Args:
         point: where; None for a dry run.
-        action: `kill` (SIGKILL) or `stop` (SIGSTOP, until somebody continues it).
+        action: `kill` (SIGKILL), `stop` (SIGSTOP, until somebody continues it), or a function to
+            call there.
         on_reached: called with the boundary's label right before the signal is sent.
     """
 
     def __init__(
         self,
         point: Point | None = None,
-        action: Action = "kill",
+        action: Action | Callable[[], object] = "kill",
         on_reached: Callable[[str], None] | None = None,
     ) -> None:
         self.point = point
         self.counts: Counter[str] = Counter()
         self.labels: list[str] = []
         self.reached = False
-        self._signal = signal.SIGKILL if action == "kill" else signal.SIGSTOP
+        self._act = action if callable(action) else partial(_send, action)
         self._on_reached = on_reached
 
     @contextmanager
@@ -118,8 +120,13 @@ class CrashPlan:
         self.reached = True
         if self._on_reached is not None:
             self._on_reached(f"{here} ({label})")
-        # To this very thread: it goes no further, whatever the others do until they stop, too.
-        signal.pthread_kill(threading.get_ident(), self._signal)
+        self._act()
+
+
+def _send(action: Action) -> None:
+    """Send a signal to this very thread: it goes no further, whatever others do until they stop."""
+    number = signal.SIGKILL if action == "kill" else signal.SIGSTOP
+    signal.pthread_kill(threading.get_ident(), number)
 
 
 class CrashingEngine:

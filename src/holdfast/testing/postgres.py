@@ -60,7 +60,7 @@ class PostgresServer:
         directory: Path | None = None,
         version: str | None = None,
     ) -> None:
-        self.binaries = find_binaries(version)
+        self.binaries = primary.binaries if primary else find_binaries(version)
         self.root = Path(tempfile.mkdtemp(prefix="holdfast-pg-", dir=directory))
         self.port = _free_port()
         self._settings = settings
@@ -136,12 +136,36 @@ class PostgresServer:
         if self.ask("SELECT pg_promote(true, 60)") != [(True,)]:
             raise _unavailable("the standby can't be promoted")
 
+    def standby(self) -> PostgresServer:
+        """Start a synchronous standby: from now on every commit here waits until it has it, too.
+
+        Raises:
+            StoreOpenError: it doesn't start.
+        """
+        started = PostgresServer(primary=self, directory=self.root.parent)
+        try:
+            self.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            self.ask("SELECT pg_reload_conf()")
+            self._until_followed()
+        except BaseException:
+            started.stop()
+            raise
+        return started
+
+    def _until_followed(self) -> None:
+        deadline = _CLOCK.boottime() + STARTING
+        while self.ask("SELECT sync_state FROM pg_stat_replication") != [("sync",)]:
+            if _CLOCK.boottime() > deadline:
+                raise _unavailable("the standby doesn't follow")
+            time.sleep(0.02)
+
     def ask(self, query: str) -> list[tuple[Any, ...]]:
         """Run a statement of a test's own and return its rows."""
         import psycopg
 
         with psycopg.connect(self.url, autocommit=True, connect_timeout=10) as connection:
-            return connection.execute(query.encode()).fetchall()
+            cursor = connection.execute(query.encode())
+            return cursor.fetchall() if cursor.description else []
 
     def freeze(self) -> None:
         """Stop every process of it (SIGSTOP), as when its machine hangs."""

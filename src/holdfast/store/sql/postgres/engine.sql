@@ -34,8 +34,10 @@ RETURNING task_id, item_id
 
 -- name: engine.end_backend
 -- End a connection that was lost; gives a row as long as the server still has it.
+-- Not one that waits for a standby: its commit is done, and ending it would show it to others before
+-- it is safe. Its rows stay locked until then.
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE pid = :pid AND backend_start::text = :started
+WHERE pid = :pid AND backend_start::text = :started AND wait_event IS DISTINCT FROM 'SyncRep'
 
 -- name: engine.append
 -- Fence many items and append to their journals, as `item.fence` and `journal.put` do one by one.
