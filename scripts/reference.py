@@ -42,8 +42,8 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "models": (
         "Plans and records",
         (
-            "WorkItem", "RetryPolicy", "ItemPolicy", "Budget", "BudgetRecord", "Task", "ItemRecord",
-            "Checkpoint", "Event",
+            "WorkItem", "RetryPolicy", "ItemPolicy", "Budget", "BudgetRecord", "ApprovalRecord",
+            "Task", "ItemRecord", "Checkpoint", "Event",
         ),
     ),
     "evidence": (
@@ -55,6 +55,7 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "leases": ("Leases on names of your own", ("LeaseManager",)),
     "journal": ("What an item did", ("Journal",)),
     "tool_ledger": ("Tool calls, recorded", ("ToolLedger",)),
+    "approvals": ("A person's consent", ("Approval",)),
     "llm_cache": ("Model outputs, recorded and shared", ("LLMOutputCache", "Reuse")),
     "checkpoints": ("State that may be resumed from", ("CheckpointManager",)),
     "resume_point": ("Where to resume", ("ResumePoint", "PassedOver")),
@@ -65,8 +66,9 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "operations": (
         "What people do to tasks",
         (
-            "find_task", "cancel", "retry", "send_signal", "resolve", "budget_of", "add_to_budget",
-            "needs_of", "limit_queue", "change_schedule", "verify_chains",
+            "find_task", "cancel", "retry", "send_signal", "resolve", "approvals_of", "approve",
+            "reject", "budget_of", "add_to_budget", "needs_of", "limit_queue", "change_schedule",
+            "verify_chains",
             "ChainReport",
         ),
     ),

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from holdfast.approvals import Approval
 from holdfast.checkpoints import CheckpointManager
 from holdfast.clock import Clock, SystemClock
 from holdfast.context import Context
@@ -48,6 +49,7 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
+    "Approval",
     "Budget",
     "Checkpoint",
     "CheckpointManager",

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
+from holdfast.approvals import Approvals
 from holdfast.branches import Branches
 from holdfast.checkpoints import CheckpointManager
 from holdfast.handlers import Handlers
@@ -43,6 +44,7 @@ class Attempt:
         self.handlers = handlers
         self.journal = Journal(store, claimed, check_lease)
         self.branches = Branches(store.on_wake)
+        self.approvals = Approvals(self.journal, self.branches)
         self.ledger = ToolLedger(self.journal, self.branches)
         self.llm_cache = LLMOutputCache(self.journal, self.branches)
         self.checkpoints = CheckpointManager(self.journal, claimed.task.workspace, verifier)

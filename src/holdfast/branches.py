@@ -73,13 +73,34 @@ class BudgetNeed(msgspec.Struct, frozen=True):
     text: str
 
 
+class ApprovalNeed(msgspec.Struct, frozen=True):
+    """Until a person approves or rejects, or `wake_at` has come.
+
+    `entry` is `task:item:seq`; `text` says what is asked.
+    """
+
+    entry: str
+    seq: int
+    text: str
+    wake_at: float | None = None
+
+
 class DivergenceNeed(msgspec.Struct, frozen=True):
     """Until every recorded `once` call of a tool was asked for, or no other branch can do so."""
 
     tool: str
 
 
-Need = TimerNeed | SignalNeed | ChildNeed | DoubtNeed | QuotaNeed | BudgetNeed | DivergenceNeed
+Need = (
+    TimerNeed
+    | SignalNeed
+    | ChildNeed
+    | DoubtNeed
+    | QuotaNeed
+    | BudgetNeed
+    | ApprovalNeed
+    | DivergenceNeed
+)
 
 
 class Waits(Protocol):
@@ -98,7 +119,7 @@ class AloneWaits:
 
     async def until(self, need: Need, met: Callable[[], bool]) -> bool:
         """Wait for a moment to come; anything a person must do is answered False at once."""
-        if isinstance(need, DoubtNeed | BudgetNeed | DivergenceNeed):
+        if isinstance(need, DoubtNeed | BudgetNeed | ApprovalNeed | DivergenceNeed):
             return met()
         while not met():  # noqa: ASYNC110  another process sets no event of ours
             await asyncio.sleep(POLL)

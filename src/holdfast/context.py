@@ -19,6 +19,7 @@ import msgspec
 
 from holdfast import errors
 from holdfast.answer import Answer, AnyModel
+from holdfast.approvals import Approval
 from holdfast.attempt import Attempt
 from holdfast.branches import scoped, zip_scopes
 from holdfast.budgets import Reserve
@@ -51,6 +52,8 @@ class CallOptions(msgspec.Struct, frozen=True):
         name: what the journal calls it; the function's name when None.
         timeout: seconds the call may take.
         effect: for a step, what it does to the world.
+        approve: for a tool or step, whether a person must approve the call, for its exact
+            arguments; a number of seconds is how long they have for it.
         model: for an LLM call, the model's name, where it isn't an argument called `model`.
         reuse: for an LLM call, share its output between runs.
         usage: for an LLM call, reads tokens and cost off the answer.
@@ -66,6 +69,7 @@ class CallOptions(msgspec.Struct, frozen=True):
     name: str | None = None
     timeout: float | None = None
     effect: Effect | None = None
+    approve: bool | float = False
     model: str | None = None
     reuse: Reuse | None = None
     usage: Callable[[Any], Usage | None] = usage_of
@@ -129,6 +133,7 @@ class Context:
         name: str | None = None,
         timeout: float | None = None,
         effect: Effect | str | None = None,
+        approve: bool | float = False,
         model: str | None = None,
         reuse: Reuse | float | bool | None = None,
         usage: Callable[[Any], Usage | None] | None = None,
@@ -148,6 +153,7 @@ class Context:
                 name=name,
                 timeout=timeout,
                 effect=None if effect is None else effect_named(effect),
+                approve=approve,
                 model=model,
                 reuse=_as_reuse(reuse),
                 usage=usage or usage_of,
@@ -299,6 +305,7 @@ class Context:
         Raises:
             ConcurrentCallError: an identical `once` call is under way; give each a key.
             KeyReusedError: the key named a call with other arguments.
+            ApprovalRejectedError, ApprovalExpiredError: it must be approved, and was not.
             Exception: whatever the tool raised, the same at a replay.
         """
         return await self._call(EntryKind.TOOL, function, args, kwargs)
@@ -328,7 +335,7 @@ class Context:
         with self._attempt.branches.call():
             return await self._attempt.ledger.call(
                 function, args, kwargs, kind=kind, effect=given.effect, name=given.name,
-                key=given.key, timeout=given.timeout,
+                key=given.key, timeout=given.timeout, approve=given.approve,
             )  # fmt: skip
 
     # -- checkpoints -----------------------------------------------------------------------------
@@ -391,6 +398,34 @@ class Context:
         """
         with self._attempt.branches.call():
             return await self._waiting.signal(name, timeout)
+
+    async def approval(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        text: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  how long people have
+    ) -> Approval:
+        """Wait for a person's approval, for days if need be, and use it up.
+
+        It is bound to the name and the exact arguments. A crash before this returns leaves it
+        usable, and a replay returns what was recorded.
+
+        Args:
+            name: of what is to happen.
+            arguments: what people decide about; data.
+            text: what they are told besides.
+            timeout: seconds they have for an answer, from when it is first asked for; as long as
+                they like when None.
+
+        Raises:
+            ApprovalRejectedError: a person said no.
+            ApprovalExpiredError: nobody answered in time.
+            EncodingError: the arguments can't be kept as data; nobody was asked.
+        """
+        with self._attempt.branches.call():
+            return await self._waiting.approval(name, dict(arguments or {}), text or "", timeout)
 
     async def child(self, function: Handler[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a registered task as a child and return its result; holds no slot meanwhile.

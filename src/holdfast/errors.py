@@ -40,6 +40,10 @@
     │   ├── CallFailedError               a recorded failure of a type we may not rebuild
     │   ├── CallTimeoutError              a call took longer than its time limit
     │   ├── InDoubtError                  started, outcome unknown
+    │   ├── ApprovalError                 a person's consent is missing
+    │   │   ├── ApprovalRejectedError     a person said no
+    │   │   ├── ApprovalExpiredError      nobody answered in time
+    │   │   └── ApprovalNeededError       nobody has answered yet
     │   ├── RateLimitedError              the provider takes no more calls for now
     │   ├── BudgetExhaustedError          the task's budget doesn't allow the call
     │   ├── ProviderUnavailableError      the provider failed, or couldn't be reached
@@ -271,6 +275,27 @@ class InDoubtError(CallError):
     entry: str
 
 
+class ApprovalError(CallError):
+    """A person's consent is missing. Nothing was called; trying again by itself can't help."""
+
+
+class ApprovalRejectedError(ApprovalError):
+    """A person said no. `by` is who, `reason` what they said about it."""
+
+    by: str
+    reason: str | None
+
+
+class ApprovalExpiredError(ApprovalError):
+    """Nobody answered in time."""
+
+
+class ApprovalNeededError(ApprovalError):
+    """Nobody has answered yet, and nobody could wait. `entry` names it for `approve`."""
+
+    entry: str
+
+
 class RateLimitedError(CallError):
     """A provider takes no more calls for now. Raised by a function that is called through `ctx.llm`
     it makes the item wait and the call be made anew; see `Context.llm`.
@@ -360,8 +385,8 @@ class TaskCanceledError(TaskError):
 class TaskBlockedError(TaskError):
     """Nothing of the task can run until a person acts.
 
-    `needs` lists what is needed, a line each; `entries` the calls in doubt among it, as `resolve`
-    takes them.
+    `needs` lists what is needed, a line each; `entries` names the calls in doubt among it, as
+    `resolve` takes them, and the approvals asked for, as `approve` does.
     """
 
     needs: list[str]

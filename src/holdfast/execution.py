@@ -8,9 +8,11 @@ from typing import cast
 
 import msgspec
 
-from holdfast import errors
+from holdfast import codec, errors
+from holdfast.approvals import Wanted
 from holdfast.attempt import Attempt
-from holdfast.entries import marker
+from holdfast.branches import ApprovalNeed
+from holdfast.entries import identity_of, marker
 from holdfast.evidence import WorkspaceRef
 from holdfast.handlers import Handlers
 from holdfast.invocation import Invocation
@@ -26,14 +28,22 @@ from holdfast.outcomes import (
     parked_for,
     retry_markers,
 )
-from holdfast.planning import plan_items
+from holdfast.planning import describe_plan, plan_items
 from holdfast.proof import prove
 from holdfast.rechecks import Recheck, recheck_claims, workspace_of
 from holdfast.redaction import redact
 from holdfast.reopening import doubt_about, reopen
-from holdfast.states import Effect, EntryKind, EntryStatus, ItemStatus, MarkerKind
+from holdfast.states import (
+    ApprovalPolicy,
+    Effect,
+    EntryKind,
+    EntryStatus,
+    ItemStatus,
+    MarkerKind,
+)
 from holdfast.store import Store, verbs
-from holdfast.store.verbs import Append, Parked
+from holdfast.store.payload import encode_payload
+from holdfast.store.verbs import Append, NewItem, Parked
 from holdfast.verifiers import EvidenceVerifier
 
 WORKSPACE_PAUSE = 5.0
@@ -210,9 +220,16 @@ class Execution:
             raise errors.PlanError(message)
         plan = cast("Sequence[WorkItem]", value)
         items, last = plan_items(self._handlers, self.claimed.task, plan)
-        append = self._journal.extend(())
+        granted = None
+        if self.claimed.task.approvals is not ApprovalPolicy.AUTONOMOUS:
+            granted = await self._attempt.approvals.look(_plan_wanted(items))
+            if isinstance(granted, ApprovalNeed):
+                await self._park(parked_for((granted,)))
+                return
+        append = self._journal.extend(() if granted is None else (granted.used,))
+        now, seq = self._store.now(), None if granted is None else granted.seq
         await self._journal.write(
-            verbs.commit_plan(self._journal.lease, append, items, last, self._store.now())
+            verbs.commit_plan(self._journal.lease, append, items, last, now, seq)
         )
 
     async def _finish(self, value: object) -> None:
@@ -266,7 +283,7 @@ class Execution:
         """Record a failed attempt: another one follows, unless it can't help or it was the last."""
         failures = self.claimed.item.failures + 1
         retry = self._policy.retry
-        hopeless = isinstance(error, errors.InputError | errors.GaveUpError)
+        hopeless = isinstance(error, errors.InputError | errors.ApprovalError | errors.GaveUpError)
         final = hopeless or failures >= retry.max_attempts
         now = self._store.now()
         retry_at = None if final else now + retry.pause(failures)
@@ -313,3 +330,13 @@ class Execution:
             await self._fail(error, Append(item.seq if stored is None else stored.seq))
         except (errors.LeaseLostError, errors.StoreError):
             await self._hand_back()
+
+
+def _plan_wanted(items: Sequence[NewItem]) -> Wanted:
+    """Return the consent that a plan needs: for exactly this one."""
+    plan = describe_plan(items)
+    digest = codec.digest(plan)
+    identity = identity_of("", EntryKind.APPROVAL, f"{PLAN}:", digest, None)
+    text = f"a plan of {len(items)} item{'s' * (len(items) != 1)}"
+    request = encode_payload(plan)
+    return Wanted(PLAN, "", identity, digest, request, text, supersedes=True)

@@ -136,6 +136,31 @@ class BudgetRecord(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
+class ApprovalRecord(msgspec.Struct, frozen=True, array_like=True):
+    """What a person is asked, and what they said. Times are wall time in seconds."""
+
+    task_id: str
+    item_id: str
+    seq: int
+    name: str
+    scope: str
+    digest: bytes
+    """Of the exact arguments, which stand in the journal entry."""
+    text: str
+    status: str
+    """`waiting`, `approved`, `rejected`, `expired` or `used`."""
+    requested_at: float
+    expires_at: float | None
+    decided_at: float | None
+    decided_by: str | None
+    reason: str | None
+
+    @property
+    def entry(self) -> str:
+        """The name people and the command line use."""
+        return f"{self.task_id}:{self.item_id}:{self.seq}"
+
+
 class Task(msgspec.Struct, frozen=True, array_like=True):
     """A task as it is recorded. `budget` is there below a root task that has one, too."""
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from holdfast.models import ItemRecord
+from holdfast.models import ApprovalRecord, ItemRecord
 from holdfast.states import FINAL_TASK, EntryKind, EntryStatus, ItemStatus
 from holdfast.store import Store, verbs
 from holdfast.store.payload import decode_payload
@@ -19,8 +19,8 @@ class Need(msgspec.Struct, frozen=True):
 
     Args:
         text: the command to run, and why.
-        entry: the call in doubt that is to be resolved, as `task:item:number`; None where an item
-            is quarantined.
+        entry: the call in doubt that is to be resolved, or the approval that is asked for, as
+            `task:item:number`; None for anything else.
     """
 
     text: str
@@ -37,6 +37,10 @@ def _needs(store: Store, task_id: str) -> Iterator[Need]:
         wait = _wait_of(item)
         if item.status is ItemStatus.IN_DOUBT or wait.get("doubts"):
             yield from _doubts_of(store, item)
+        for seq in wait.get("approvals") or ():
+            found = store.read(verbs.get_approval(task_id, item.item_id, seq))
+            if found is not None:
+                yield _approval(found)
         if root_id := wait.get("budget"):
             yield _budget(store, root_id, item)
         if item.status is ItemStatus.QUARANTINED:
@@ -52,6 +56,13 @@ def _wait_of(item: ItemRecord) -> dict[str, Any]:
     if item.status is ItemStatus.WAITING and item.wait:
         return cast("dict[str, Any]", json.loads(item.wait))
     return {}
+
+
+def _approval(found: ApprovalRecord) -> Need:
+    about = f": {found.text}" if found.text else ""
+    return Need(
+        f"holdfast approve {found.entry}: {found.name} waits for an approval{about}", found.entry
+    )
 
 
 def _budget(store: Store, root_id: str, item: ItemRecord) -> Need:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import pwd
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -16,13 +18,13 @@ from holdfast import codec, error_codec, errors
 from holdfast.cron import Cron
 from holdfast.entries import Draft, addition, marker, verify_chain
 from holdfast.ids import new_id
-from holdfast.models import BudgetRecord, Entry, ItemRecord, Task, nanos_of
+from holdfast.models import ApprovalRecord, BudgetRecord, Entry, ItemRecord, Task, nanos_of
 from holdfast.needs import find_needs
 from holdfast.redaction import redact
 from holdfast.states import Effect, EntryKind, EntryStatus, ItemStatus, MarkerKind, TaskStatus
 from holdfast.store import Store, verbs
 from holdfast.store.payload import REFERENCE, encode_payload, load_payload, make_payload
-from holdfast.store.verbs import Append
+from holdfast.store.verbs import Append, Decision
 
 Resolution = Literal["done", "retry", "new", "fail"]
 ScheduleChange = Literal["pause", "resume", "run", "remove"]
@@ -141,6 +143,62 @@ def budget_of(store: Store, task_id: str) -> BudgetRecord:
         message = f"Task {root_id} has no budget. One is given when a task is submitted."
         raise errors.UsageError(message, task_id=root_id)
     return found
+
+
+# -- consent --------------------------------------------------------------------------------------
+
+
+async def approve(
+    store: Store, entry: str, *, by: str | None = None, reason: str | None = None
+) -> None:
+    """Let go on what asks for an approval; durable when this returns.
+
+    It holds for exactly the arguments that were asked about, and is used once.
+
+    Args:
+        store: the database.
+        entry: `task:item:number`.
+        by: who approves; this process's user when None.
+        reason: for whoever reads it later.
+
+    Raises:
+        UsageError: nobody asks for it any more, it was answered, or it has expired.
+    """
+    await _decide(store, entry, "approved", by, reason)
+
+
+async def reject(
+    store: Store, entry: str, *, by: str | None = None, reason: str | None = None
+) -> None:
+    """Say no to what asks for an approval: whoever waits sees `ApprovalRejectedError`.
+
+    Raises:
+        UsageError: as `approve`.
+    """
+    await _decide(store, entry, "rejected", by, reason)
+
+
+async def _decide(
+    store: Store, entry: str, status: str, by: str | None, reason: str | None
+) -> None:
+    task_id, item_id, seq = parse_entry(entry)
+    task_id = find_task(store, task_id).task_id
+    decision = Decision(
+        status, redact(by or _this_user()), None if reason is None else redact(reason)
+    )
+    await store.commit(verbs.decide_approval(task_id, item_id, seq, decision, store.now()))
+
+
+def _this_user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run under a user nobody has named
+        return f"uid {os.getuid()}"
+
+
+def approvals_of(store: Store, task_id: str | None = None) -> list[ApprovalRecord]:
+    """Return what people are asked now, the oldest first: everything, or by a task and below it."""
+    return store.read(verbs.waiting_approvals(task_id))
 
 
 # -- queues ---------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from holdfast.branches import (
+    ApprovalNeed,
     BudgetNeed,
     ChildNeed,
     DoubtNeed,
@@ -59,19 +61,17 @@ def parked_for(needs: tuple[Need, ...]) -> Parked:
     signals = tuple(need.name for need in needs if isinstance(need, SignalNeed))
     children = tuple(need.task_id for need in needs if isinstance(need, ChildNeed))
     doubts = [need for need in needs if isinstance(need, DoubtNeed)]
+    approvals = [need for need in needs if isinstance(need, ApprovalNeed)]
     budgets = [need for need in needs if isinstance(need, BudgetNeed)]
     quotas = [need for need in needs if isinstance(need, QuotaNeed)]
-    timers = [
-        need.wake_at
-        for need in needs
-        if isinstance(need, TimerNeed | SignalNeed | QuotaNeed) and need.wake_at is not None
-    ]
+    timers = _wakes(need for need in needs if isinstance(need, TimerNeed | SignalNeed))
     # The first that there is. Whatever else it waits for is in the lists.
     kinds = (
-        ("timer", len(timers) > len(quotas)),
+        ("timer", timers),
         ("quota", quotas),
         ("signal", signals),
         ("child", children),
+        ("approval", approvals),
         ("budget", budgets),
     )
     kind = next((name for name, present in kinds if present), "doubt")
@@ -80,17 +80,24 @@ def parked_for(needs: tuple[Need, ...]) -> Parked:
         "signals": signals,
         "children": children,
         "doubts": [need.entry for need in doubts],
+        "approvals": [need.seq for need in approvals],
         "budget": budgets[0].root_id if budgets else None,
     }
+    texts = [need.text for need in (*doubts, *approvals, *budgets, *quotas)]
     return Parked(
         ItemStatus.IN_DOUBT if kind == "doubt" else ItemStatus.WAITING,
         wait=msgspec.json.encode(wait).decode(),
-        wake_at=min(timers, default=None),
-        error="; ".join(need.text for need in (*doubts, *budgets, *quotas)) or None,
+        wake_at=min((*timers, *_wakes(quotas), *_wakes(approvals)), default=None),
+        error="; ".join(texts) or None,
         signals=signals,
         children=children,
+        approvals=tuple(need.seq for need in approvals),
         charges=tuple(Charge(need.root_id, need.tokens, need.nanos) for need in budgets),
     )
+
+
+def _wakes(needs: Iterable[TimerNeed | SignalNeed | QuotaNeed | ApprovalNeed]) -> list[float]:
+    return [need.wake_at for need in needs if need.wake_at is not None]
 
 
 def retry_markers(error: BaseException) -> list[Draft]:

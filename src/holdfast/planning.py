@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 import msgspec
 
-from holdfast import errors
+from holdfast import codec, errors, packing
 from holdfast.evidence import EvidencePack
 from holdfast.handlers import Handler, Handlers, encode_arguments
 from holdfast.models import MAIN, PLAN, Task, WorkItem
+from holdfast.store.payload import MAX_PAYLOAD
 from holdfast.store.verbs import NewItem
 
 
@@ -32,6 +34,25 @@ def plan_items(
     items = tuple(_new_item(task, by_id[name], found[name], owed[name]) for name in order)
     before = {after for item in plan for after in item.after}
     return items, tuple(name for name in order if name not in before)
+
+
+def describe_plan(items: Sequence[NewItem]) -> list[dict[str, Any]]:
+    """Return a plan as data: all that decides what it does, for people to approve."""
+    return [
+        {
+            "item": item.item_id,
+            "handler": item.handler,
+            "input": codec.decode(
+                packing.unpack(item.input.data or item.input.column, MAX_PAYLOAD)
+            ),
+            "after": sorted(item.after),
+            "evidence": None if item.owes is None else msgspec.msgpack.decode(item.owes),
+            "queue": item.queue,
+            "priority": item.priority,
+            "policy": msgspec.msgpack.decode(item.policy),
+        }
+        for item in items
+    ]
 
 
 def _by_id(plan: Sequence[WorkItem]) -> dict[str, WorkItem]:

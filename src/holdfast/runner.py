@@ -370,6 +370,16 @@ class TaskRunner:
         settled = operations.resolve(self.store, entry, how, value)
         block_on(settled, "resolve", "operations.resolve")
 
+    def approve(self, entry: str, *, by: str | None = None, reason: str | None = None) -> None:
+        """Let go on what asks for an approval; see `holdfast.operations.approve`."""
+        approved = operations.approve(self.store, entry, by=by, reason=reason)
+        block_on(approved, "approve", "operations.approve")
+
+    def reject(self, entry: str, *, by: str | None = None, reason: str | None = None) -> None:
+        """Say no to what asks for an approval; see `holdfast.operations.reject`."""
+        rejected = operations.reject(self.store, entry, by=by, reason=reason)
+        block_on(rejected, "reject", "operations.reject")
+
     def add_to_budget(self, task_id: str, *, tokens: int = 0, cost: float = 0.0) -> BudgetRecord:
         """Raise a task's budget; see `holdfast.operations.add_to_budget`."""
         added = operations.add_to_budget(self.store, task_id, tokens=tokens, cost=cost)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from holdfast.answer import Answer, AnyModel
+from holdfast.approvals import Approval
 from holdfast.branches import scoped
 from holdfast.budgets import Reserve
 from holdfast.context import Context
@@ -93,6 +94,7 @@ class SyncContext:
         name: str | None = None,
         timeout: float | None = None,
         effect: Effect | str | None = None,
+        approve: bool | float = False,
         model: str | None = None,
         reuse: Reuse | float | bool | None = None,
         usage: Callable[[Any], Usage | None] | None = None,
@@ -107,6 +109,7 @@ class SyncContext:
             name=name,
             timeout=timeout,
             effect=effect,
+            approve=approve,
             model=model,
             reuse=reuse,
             usage=usage,
@@ -208,6 +211,19 @@ class SyncContext:
     def signal(self, name: str, *, timeout: float | None = None) -> Any:  # noqa: ANN401  any data
         """See `Context.signal`."""
         return self._portal.wait(self._context.signal(name, timeout=timeout))
+
+    def approval(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        text: str | None = None,
+        timeout: float | None = None,
+    ) -> Approval:
+        """See `Context.approval`."""
+        return self._portal.wait(
+            self._context.approval(name, arguments, text=text, timeout=timeout)
+        )
 
     def child(self, function: Handler[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Context.child`."""

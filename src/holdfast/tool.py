@@ -69,6 +69,8 @@ class Tool(Generic[P, T]):
         raises: exceptions of your own that a replay may raise again as they are.
         timeout: seconds one call may take. A sync function can't be stopped: it is waited for up to
             `LINGER` seconds more, and what it returns by then counts.
+        approve: whether a person must approve each call, for its exact arguments; a number of
+            seconds is how long they have for it.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Tool(Generic[P, T]):
         no_effect: tuple[type[Exception], ...] = (),
         raises: tuple[type[Exception], ...] = (),
         timeout: float | None = None,
+        approve: bool | float = False,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -95,6 +98,7 @@ class Tool(Generic[P, T]):
         self.settle_after = settle_after
         self.no_effect = (errors.NoEffect, *no_effect)
         self.timeout = timeout
+        self.approve = approve
         self.signature = _signature(_unwrapped(function))
         self._names = _plain_names(self.signature)
         register_annotations(function)
@@ -165,6 +169,7 @@ def tool(
     no_effect: tuple[type[Exception], ...] = ...,
     raises: tuple[type[Exception], ...] = ...,
     timeout: float | None = ...,
+    approve: bool | float = ...,
 ) -> Callable[[Callable[P, T]], Tool[P, T]]: ...
 def tool(function: Any = None, /, *, effect: Effect | str = Effect.ONCE, **options: Any) -> Any:
     """Say what a function does to the world.

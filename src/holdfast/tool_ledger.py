@@ -19,6 +19,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 import msgspec
 
 from holdfast import errors
+from holdfast.approvals import Approvals, Granted, Wanted
 from holdfast.branches import AloneWaits, DivergenceNeed, Waits, current_scope
 from holdfast.calls import Making, may_run, watched
 from holdfast.doubts import Doubts, Request
@@ -35,7 +36,7 @@ from holdfast.failures import as_recorded, decode_failure, encode_failure, raise
 from holdfast.journal import Journal
 from holdfast.models import Entry
 from holdfast.redaction import redact
-from holdfast.states import Effect, EntryKind, EntryStatus
+from holdfast.states import ApprovalPolicy, Effect, EntryKind, EntryStatus
 from holdfast.store.payload import Payload, encode_payload
 from holdfast.tool import CurrentCall, FinishedAnyway, Tool, argument_digest, invoke, tool_of
 
@@ -59,6 +60,12 @@ class Call(msgspec.Struct):
     identity: bytes
     idempotency_key: str
     timeout: float | None
+    approve: bool
+    """Whether a person must approve it."""
+    decide_within: float | None
+    """Seconds they have for that."""
+    intent: Entry | None = None
+    """Its entry that was durable before it was called, where it has one."""
 
 
 class ToolLedger:
@@ -66,13 +73,15 @@ class ToolLedger:
 
     Args:
         journal: where they are recorded; it holds the lease.
-        waits: what to do when a call can't go on; on its own, doubt raises `InDoubtError`.
+        waits: what to do when a call can't go on; on its own, doubt raises `InDoubtError`, and a
+            call that must be approved `ApprovalNeededError`.
     """
 
     def __init__(self, journal: Journal, waits: Waits | None = None) -> None:
         self._journal = journal
         self._waits = waits or AloneWaits()
         self._doubts = Doubts(journal, self._waits)
+        self._approvals = Approvals(journal, self._waits)
         self._doubtful: dict[int, Tool[..., Any]] = {}
         self._under_way: set[bytes] = set()
 
@@ -107,16 +116,22 @@ class ToolLedger:
         name: str | None = None,
         key: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  an option of the call
+        approve: bool | float = False,
     ) -> Any:  # noqa: ANN401  what the function returns
-        """Call a tool or step with options; see `execute_or_replay`."""
+        """Call a tool or step with options; see `execute_or_replay`.
+
+        Raises:
+            ApprovalRejectedError, ApprovalExpiredError: it needs a person's approval and has none.
+        """
         default = Effect.IDEMPOTENT if kind is EntryKind.STEP else Effect.ONCE
         tool = tool_of(function, effect or default)
         if effect not in {None, tool.effect}:
             message = f"{tool.name} declares itself {tool.effect}; it can't be called as {effect}."
             raise errors.UsageError(message)
         call = self._describe(
-            tool, args, dict(kwargs), kind=kind, name=name, key=key, timeout=timeout
-        )
+            tool, args, dict(kwargs), kind=kind, name=name, key=key, timeout=timeout,
+            approve=approve,
+        )  # fmt: skip
         if call.effect is not Effect.ONCE and key is None:
             return await self._replay_or_make(call)
         with self._alone(call):
@@ -132,6 +147,7 @@ class ToolLedger:
         name: str | None,
         key: str | None,
         timeout: float | None,
+        approve: bool | float = False,
     ) -> Call:
         arguments = tool.bind(args, kwargs)
         scope, name = current_scope.get(), name or tool.name
@@ -139,6 +155,8 @@ class ToolLedger:
         idempotency_key = self._journal.next_idempotency_key(identity, keyed=key is not None)
         effect = tool.effect_of(arguments)
         once = effect is Effect.ONCE
+        asked = approve or tool.approve
+        interactive = once and self._journal.task.approvals is ApprovalPolicy.INTERACTIVE
         return Call(
             tool=tool,
             kind=kind,
@@ -154,6 +172,8 @@ class ToolLedger:
             identity=identity,
             idempotency_key=idempotency_key,
             timeout=tool.timeout if timeout is None else timeout,
+            approve=bool(asked) or interactive,
+            decide_within=None if isinstance(asked, bool) else asked,
         )
 
     @contextmanager
@@ -184,6 +204,9 @@ class ToolLedger:
             if not recorded.open:
                 self._journal.replayed += 1
                 return self._give(recorded.entry, recorded.last)
+            if recorded.entry.effect is not Effect.ONCE:  # approved, and interrupted: made again
+                call.intent = recorded.entry
+                return await self._make(call)
             self._doubtful[recorded.entry.seq] = call.tool
             settled = await self._doubts.settle(call.tool, recorded)
             if settled is not None:
@@ -206,6 +229,10 @@ class ToolLedger:
         if call.effect is not Effect.READ:
             await self._journal.flush()
             await self._journal.check_lease()  # others may have made this call already
+        if call.approve and call.intent is None:
+            granted = await self._granted(call)
+            await self._journal.check_lease()
+            call.intent = await self._approvals.use(granted, _intent_of(call))
         started = time.perf_counter_ns()
         try:
             with _making(call) as current:
@@ -223,13 +250,29 @@ class ToolLedger:
     async def _raise(self, call: Call, error: Exception, started: int) -> NoReturn:
         shown = as_recorded(error)
         draft = _draft(call, EntryStatus.FAILED, encode_failure(shown), started)
-        raise_from(tag(shown, await self._record(call, draft)), error)
+        seq = await self._record(call, draft)
+        raise_from(tag(shown, call.intent.seq if call.intent else seq), error)
 
     async def _record(self, call: Call, draft: Draft) -> int:
         """Record an outcome, a `read` behind; returns the number of its entry."""
         if call.effect is Effect.READ:
             return self._journal.record_behind(draft)
         return (await self._journal.record(draft)).seq
+
+    async def _granted(self, call: Call) -> Granted:
+        """Wait until a person approves a call. Its intent is to use the approval up."""
+        digest = argument_digest(call.arguments)
+        return await self._approvals.for_call(
+            Wanted(
+                call.name,
+                call.scope,
+                identity_of(call.scope, EntryKind.APPROVAL, call.name, digest, call.key),
+                digest,
+                request_payload(call.arguments, whole=True),
+                seconds=call.decide_within,
+                key=call.key,
+            )
+        )
 
     # -- `once` ----------------------------------------------------------------------------------
 
@@ -264,10 +307,13 @@ class ToolLedger:
 
     async def _start(self, call: Call) -> object:
         await self._journal.check_lease()
-        observed = await self._observe(call)
-        intent = await self._journal.record(
-            self._intent(call, EntryStatus.STARTED, observed=observed)
-        )
+        granted = await self._granted(call) if call.approve else None
+        draft = self._intent(call, EntryStatus.STARTED, observed=await self._observe(call))
+        if granted is None:
+            intent = await self._journal.record(draft)
+        else:
+            await self._journal.check_lease()
+            intent = await self._approvals.use(granted, draft)
         await self._journal.check_lease()
         started, making = time.perf_counter_ns(), _making(call)
         try:
@@ -372,6 +418,19 @@ async def _invoke(call: Call, function: Callable[..., Any] | None = None) -> obj
     return await invoke(function, call.args, call.kwargs, call.timeout, call.name)
 
 
+def _intent_of(call: Call) -> Draft:
+    """Return the intent of a call that isn't `once`: only one that was approved has it."""
+    return Draft(
+        call.kind,
+        call.name,
+        call.identity,
+        EntryStatus.STARTED,
+        scope=call.scope,
+        effect=call.effect,
+        request=call.request,
+    )
+
+
 def _draft(call: Call, status: EntryStatus, outcome: Payload, started: int) -> Draft:
     return Draft(
         call.kind,
@@ -380,8 +439,9 @@ def _draft(call: Call, status: EntryStatus, outcome: Payload, started: int) -> D
         status,
         scope=call.scope,
         effect=call.effect,
+        ref=None if call.intent is None else call.intent.seq,
         micros=_micros_since(started),
-        request=call.request,
+        request=None if call.intent is not None else call.request,
         outcome=outcome,
     )
 

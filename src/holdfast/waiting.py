@@ -1,4 +1,4 @@
-"""What an attempt waits for, durably: moments, signals, children; and values chosen only once."""
+"""What an attempt waits for, durably: moments, signals, people, children; and chosen values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 
 from holdfast import codec, errors
+from holdfast.approvals import Approval, Wanted
 from holdfast.attempt import Attempt
 from holdfast.branches import ChildNeed, SignalNeed, TimerNeed, current_scope
 from holdfast.endings import child_error
@@ -112,6 +113,18 @@ class Waiting:
         draft = self._draft(EntryKind.SIGNAL, name, identity, outcome=encode_failure(error))
         draft.status = EntryStatus.FAILED
         return tag(error, (await self._journal.record(draft)).seq)
+
+    # -- approvals -------------------------------------------------------------------------------
+
+    async def approval(
+        self, name: str, arguments: dict[str, Any], text: str, seconds: float | None
+    ) -> Approval:
+        """Wait for a person's approval for at most so many seconds, and use it up."""
+        digest, scope = codec.digest(arguments), current_scope.get()
+        identity = identity_of(scope, EntryKind.APPROVAL, f"approval:{name}", digest, self._key)
+        request = encode_payload(arguments)
+        wanted = Wanted(name, scope, identity, digest, request, text, seconds, key=self._key)
+        return await self._attempt.approvals.approval(wanted)
 
     # -- children --------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pydantic
 
-from holdfast import Context, Evidence, RetryPolicy, Secret, TaskRunner, WorkItem, tool
+from holdfast import Context, Evidence, RetryPolicy, Secret, TaskRunner, Usage, WorkItem, tool
 
 runner = TaskRunner("sqlite:///own.db")
 nothing = 7
@@ -97,6 +97,18 @@ async def counting(ctx: Context, until: int) -> int:
         state = {"n": state["n"] + 1}
         await ctx.checkpoint(state)
     return state["n"]
+
+
+@tool(effect="once", approve=True)
+async def order(what: str, key: Secret[str]) -> str:
+    return f"ordered {what}"
+
+
+@runner.task
+async def ordering(ctx: Context, what: str) -> str:
+    asked = ctx.options(reserve=Usage(100, 200, cost=0.5))
+    answer = await asked.llm(ask, what)
+    return await ctx.tool(order, what=answer["text"], key=Secret("key-4711-4711-4711"))
 
 
 @runner.task

@@ -103,6 +103,7 @@ class World:
                 [self.read(verbs.read_journal(name, item.item_id)) for item in items],
                 self.read(verbs.peek_signal(name, "go")),
                 self.read(verbs.get_budget(name)),
+                [self.read(verbs.get_approval(name, MAIN, seq)) for seq in range(6)],
             ]
         return found
 

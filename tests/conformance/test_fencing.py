@@ -13,11 +13,11 @@ from holdfast.models import MAIN, Budget, Lease
 from holdfast.states import ItemStatus
 from holdfast.store import verbs
 from holdfast.store.payload import encode_payload, load_payload, read_blob
-from holdfast.store.verbs import Charge, Finish, NewTask, Parked
+from holdfast.store.verbs import Asked, Charge, Decision, Finish, NewTask, Parked
 
 SIGNAL = "signal-1"
-RESERVED = 2
-"""The entry that has reserved something of the budget."""
+RESERVED, APPROVED, ASKED = 2, 3, 4
+"""The entries that have reserved something of the budget, and asked for approvals."""
 
 
 def _finish(world, lease, append):
@@ -66,6 +66,11 @@ LEASED = {
     "settle_budget": lambda w, lease, app: verbs.settle_budget(
         lease, app, lease.task_id, RESERVED, 5, 0, w.now
     ),
+    "request_approval": lambda w, lease, app: verbs.request_approval(
+        lease, app, Asked("again", "", b"d", supersedes=True), w.now
+    ),
+    "use_approval": lambda w, lease, app: verbs.use_approval(lease, app, APPROVED, w.now),
+    "expire_approval": lambda w, lease, app: verbs.expire_approval(lease, app, ASKED, w.now),
     "abandon_lease": lambda w, lease, _: verbs.abandon_lease(lease, w.now),
 }
 
@@ -89,6 +94,10 @@ def held(world):
     world.record(lease, {})
     intent = world.append(lease, {"status": "started"})
     assert world.do(verbs.reserve_budget(lease, intent, Charge(task, 50, 0), world.now))
+    for asked in ("one", "again"):
+        request = world.append(lease, {"kind": "approval", "status": "started"})
+        world.do(verbs.request_approval(lease, request, Asked(asked, "", b"d"), world.now))
+    world.do(verbs.decide_approval(task, MAIN, APPROVED, Decision("approved", "me"), world.now))
     world.do(verbs.send_signal(task, SIGNAL, "go", encode_payload(1), world.now))
     return lease
 
@@ -139,7 +148,8 @@ def test_two_appends_of_one_lease_at_the_same_position_keep_one(world, held):
     world.do(verbs.append_entries(held, first, world.now))
     with pytest.raises(errors.StoreUnavailableError):
         world.do(verbs.append_entries(held, second, world.now), other)
-    assert [entry.seq for entry in world.read(verbs.read_journal(held.task_id, MAIN))] == [1, 2, 3]
+    found = world.read(verbs.read_journal(held.task_id, MAIN, ASKED))
+    assert [entry.seq for entry in found] == [ASKED + 1]
 
 
 def test_a_refused_write_for_a_pruned_task_leaves_nothing_behind(world, held):
@@ -147,7 +157,7 @@ def test_a_refused_write_for_a_pruned_task_leaves_nothing_behind(world, held):
     assert world.do(verbs.finish_task(held.task_id, held.owner, encode_payload(1), world.now))
     assert world.do(verbs.prune_task(held.task_id))
     with pytest.raises(errors.LeaseLostError):
-        world.do(verbs.append_entries(held, verbs.Append(2), world.now))
+        world.do(verbs.append_entries(held, verbs.Append(ASKED), world.now))
     assert world.events(held.task_id) == []
 
 
@@ -164,7 +174,7 @@ def test_entries_come_back_as_they_were_written_with_their_blobs(world, held):
     append = world.append(held, {"outcome": large.column, "usage": b"u", "ref": 1, "keyed": True})
     append = verbs.Append(append.before, append.entries, (large,), append.head)
     world.do(verbs.append_entries(held, append, world.now))
-    (entry,) = world.read(verbs.read_journal(held.task_id, MAIN, 2))
+    (entry,) = world.read(verbs.read_journal(held.task_id, MAIN, ASKED))
     assert entry == append.entries[0]
     assert world.read(read_blob(held.task_id, large.digest)) == large.data
     assert load_payload(world.store, held.task_id, entry.outcome)

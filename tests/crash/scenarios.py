@@ -20,7 +20,7 @@ from pathlib import Path
 
 import apsw
 
-from holdfast import Context, TaskRunner, errors, operations, tool
+from holdfast import Budget, Context, TaskRunner, Usage, errors, operations, tool
 from holdfast.clock import SystemClock
 from holdfast.entries import Draft
 from holdfast.journal import Journal
@@ -129,6 +129,120 @@ def sample_at(root, point):
     assert len(lines("paid")) <= 2, (point, lines("paid"))
     assert Path("notes.md").read_text().startswith("Notes: ")
     return how
+
+
+# -- approvals and budgets ------------------------------------------------------------------------
+
+TOOK = Usage(5, 3)
+"""What the provider counts for each answer; twice as much is reserved."""
+
+
+def a_mail_that_must_be_approved_at_every_boundary(shard, folder):
+    """Killed anywhere: never sent twice, never unapproved, and nothing is spent uncounted.
+
+    Between two commits only an effect changes anything, so a kill after each of either is enough.
+    """
+    root = Path.cwd() / folder
+    (root / "dry").mkdir()
+    os.chdir(root / "dry")
+    with Process.fork(lambda _: run_approved(CrashPlan())) as dry:
+        counts = dry.result()["counts"]
+    points = [Point(kind, n, "after") for kind in counts for n in range(1, counts[kind] + 1)]
+    assert len(points) >= 20
+    got = [approved_at(root, point) for point in points[int(shard) :: 2]]
+    assert got.count("not reached") <= 1, got  # the last commits are made on the way out
+    say(len(got), got.count("in doubt"))
+
+
+def approved_at(root, point):
+    folder = root / str(point).replace(" ", "-")
+    folder.mkdir()
+    os.chdir(folder)
+    with Process.fork(lambda tell: run_approved(CrashPlan(point, "kill", tell))) as first:
+        reached = first.wait().how == "killed"
+    with Process.fork(lambda _: run_approved(CrashPlan())) as second:
+        ran = second.result()
+    assert ran["said"] == "sent", (point, ran)
+    assert len(lines("outbox")) == 1, (point, lines("outbox"))
+    assert ran["used"] == 2 + ran["doubts"] * (not ran["happened"]), (point, ran)
+    counted = len(lines("paid")) * (TOOK.input_tokens + TOOK.output_tokens)
+    # The answer that the crash lost stays spent as it was reserved, whether it was sent or not.
+    assert counted <= ran["spent"] <= counted + 16, (point, ran, counted)
+    assert ran["reserved"] == 0, (point, ran)
+    if not reached:
+        return "not reached"
+    return "in doubt" if ran["doubts"] else "finished"
+
+
+def run_approved(plan):
+    store, _ = open_with_plan(URL, plan)
+    runner = TaskRunner(store, lease=2.0)
+
+    async def ask(prompt: str) -> str:
+        with plan.boundary("effect", "ask"):
+            note("paid", prompt)
+        return prompt.upper()
+
+    @tool(effect="once", approve=True)
+    async def send(to: str) -> str:
+        # Durable before: this approval is used up, and no other one for the same call is.
+        assert [e.status for e in entries_of(store, "send")] == ["used"] * (1 + len(doubts))
+        with plan.boundary("effect", "send"):
+            note("outbox", to)
+        return "sent"
+
+    @runner.task
+    async def mail(ctx) -> str:
+        given = ctx.options(reserve=Usage(10, 6), usage=lambda _: TOOK)
+        text = await given.llm(ask, "draft")
+        await ctx.approval("go on", {"text": text})
+        await given.llm(ask, "final")
+        return await ctx.tool(send, to="a@b.c")
+
+    doubts, happened = list[str](), False
+    handle = runner.options(key="k", budget=Budget(tokens=100)).submit(mail)
+    while True:
+        try:
+            said = handle.run()
+            break
+        except errors.TaskBlockedError as blocked:
+            asked = {each.entry for each in operations.approvals_of(store)}
+            for entry in blocked.entries:
+                if entry in asked:
+                    runner.approve(entry, by="a person")
+                else:
+                    doubts.append(entry)
+                    happened = bool(lines("outbox"))
+                    runner.resolve(entry, "done" if happened else "retry", "sent")
+    found = operations.budget_of(store, handle.task_id)
+    used = [each for name in ("go on", "send") for each in entries_of(store, name)]
+    return {
+        "said": said,
+        "doubts": len(doubts),
+        "happened": happened,
+        "used": sum(each.status == "used" for each in used),
+        "spent": found.tokens,
+        "reserved": found.reserved_tokens,
+        "counts": dict(plan.counts),
+    }
+
+
+def entries_of(store, name):
+    """Return what was asked under a name, and what became of it."""
+    (task,) = store.read(verbs.list_tasks(None, 10))
+    found = [
+        store.read(verbs.get_approval(task.task_id, MAIN, entry.seq))
+        for entry in store.read(verbs.read_journal(task.task_id, MAIN))
+        if entry.kind is EntryKind.APPROVAL and entry.ref is None
+    ]
+    return [each for each in found if each.name.rpartition(".")[2] == name]
+
+
+def note(file, line):
+    with Path(file).open("a") as opened:
+        opened.write(f"{line}\n")
+        opened.flush()
+        os.fsync(opened.fileno())
 
 
 def resolve(entry, happened, value="sent"):

@@ -13,13 +13,13 @@ import holdfast
 
 PACKAGE = Path(holdfast.__file__).parent
 PUBLIC = [
-    "Budget", "Checkpoint", "CheckpointManager", "CheckpointType", "Clock", "Context", "Done",
-    "Effect", "Evidence", "EvidencePack", "EvidenceVerifier", "Handler", "ItemPolicy", "ItemStatus",
-    "LLMOutputCache", "LeaseManager", "Mode", "ModePipelineRunner", "ModeSelector", "NotDone",
-    "RecoverySweep", "Retention", "RetryPolicy",
-    "Reuse", "Secret", "Store", "SyncContext", "SystemClock", "Task", "TaskHandle", "TaskRunner",
-    "TaskStatus", "Tool", "ToolLedger", "Unknown", "Usage", "Verdict", "VerdictStatus", "WorkItem",
-    "Worker", "Workspace", "__version__", "idempotency_key", "open_store", "register_type", "tool",
+    "Approval", "Budget", "Checkpoint", "CheckpointManager", "CheckpointType", "Clock", "Context",
+    "Done", "Effect", "Evidence", "EvidencePack", "EvidenceVerifier", "Handler", "ItemPolicy",
+    "ItemStatus", "LLMOutputCache", "LeaseManager", "Mode", "ModePipelineRunner", "ModeSelector",
+    "NotDone", "RecoverySweep", "Retention", "RetryPolicy", "Reuse", "Secret", "Store",
+    "SyncContext", "SystemClock", "Task", "TaskHandle", "TaskRunner", "TaskStatus", "Tool",
+    "ToolLedger", "Unknown", "Usage", "Verdict", "VerdictStatus", "WorkItem", "Worker", "Workspace",
+    "__version__", "idempotency_key", "open_store", "register_type", "tool",
 ]  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

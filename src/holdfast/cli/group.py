@@ -40,6 +40,11 @@ SECTIONS: dict[str, dict[str, Lazy]] = {
         "fork": Lazy("deciding", "Make a new task that goes on from a checkpoint."),
         "resolve": Lazy("deciding", "Settle a call in doubt: say what happened."),
         "signal": Lazy("deciding", "Send a signal to a task."),
+        "approvals": Lazy(
+            "approvals", "List what waits for an approval, with its exact arguments."
+        ),
+        "approve": Lazy("approvals", "Let go on what waits for an approval."),
+        "reject": Lazy("approvals", "Say no to what waits for an approval."),
         "budget": Lazy("budget", "Show what a task may spend and has spent, or let it spend more."),
     },
     "Steer": {

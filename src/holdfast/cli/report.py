@@ -222,6 +222,12 @@ _OF_MODELS = {
     **_MEANINGS,
     EntryStatus.RELEASED: "refused for now, or its answer was lost; made anew",
 }
+_OF_APPROVALS = {
+    **_MEANINGS,
+    EntryStatus.STARTED: "asked for",
+    EntryStatus.DONE: "approved, used",
+    EntryStatus.FAILED: "rejected, or expired",
+}
 _SETTLED: Mapping[EntryStatus, str] = {
     EntryStatus.STARTED: "was in doubt, started again",
     EntryStatus.DONE: "was in doubt, settled: it happened",
@@ -234,7 +240,7 @@ _MARKED: Mapping[MarkerKind, str] = {
     MarkerKind.REGENERATE: "as redo, and earlier LLM outputs no longer answer either",
 }
 _CALLED = frozenset({EntryKind.LLM, EntryKind.TOOL, EntryKind.STEP})
-_NO_CALL = frozenset({EntryKind.CHECKPOINT, EntryKind.MARKER})
+_NO_CALL = frozenset({EntryKind.CHECKPOINT, EntryKind.MARKER, EntryKind.APPROVAL})
 
 
 def _was_executed(entry: Entry, outcome: Entry) -> bool:
@@ -249,13 +255,14 @@ def meaning(entry: Entry, outcome: Entry, *, settled: bool = False) -> str:
         return _SETTLED[outcome.status]
     if entry.kind is EntryKind.MARKER:
         return _MARKED[MarkerKind(entry.name)]
-    if outcome.status is EntryStatus.DONE and entry.kind not in _CALLED:
+    if outcome.status is EntryStatus.DONE and entry.kind not in _CALLED | {EntryKind.APPROVAL}:
         return "recorded"
     if outcome.status is EntryStatus.DONE and _usage(outcome.usage).reused:
         return "taken from the cache, recorded"
     if outcome.status is EntryStatus.DONE and outcome.attempt != entry.attempt:
         return "executed, settled later"
-    return (_OF_MODELS if entry.kind is EntryKind.LLM else _MEANINGS)[outcome.status]
+    known = {EntryKind.LLM: _OF_MODELS, EntryKind.APPROVAL: _OF_APPROVALS}
+    return known.get(entry.kind, _MEANINGS)[outcome.status]
 
 
 # -- checkpoints ----------------------------------------------------------------------------------

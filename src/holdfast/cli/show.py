@@ -164,12 +164,17 @@ def _call_line(call: Document) -> str:
         "" if call["cost"] is None else f"${call['cost']:.4f}",
         f"attempt {call['attempt']}" if call["attempt"] > 1 else "",
         f"holdfast resolve {call['entry']}" if call["status"] == "doubt" else "",
+        f"holdfast approve {call['entry']}" if _is_asked(call) else "",
     ]
     line = clean("  ".join(part for part in parts if part))
     if "request" in call:
         line += f"\n                gave  {preview(call['request'])}"
         line += f"\n                got   {preview(call['outcome'])}"
     return line
+
+
+def _is_asked(call: Document) -> bool:
+    return call["kind"] == "approval" and call["status"] == "started"
 
 
 def _checkpoint_line(checkpoint: Document) -> str:

@@ -1,5 +1,15 @@
 """The verbs of the store: what can be done to the data, each one transaction."""
 
+from holdfast.store.verbs.approvals import (
+    Asked,
+    Decision,
+    decide_approval,
+    expire_approval,
+    get_approval,
+    request_approval,
+    use_approval,
+    waiting_approvals,
+)
 from holdfast.store.verbs.budgets import (
     Charge,
     add_to_budget,
@@ -119,11 +129,13 @@ from holdfast.store.verbs.workers import (
 
 __all__ = [
     "Append",
+    "Asked",
     "CacheEntry",
     "CacheHit",
     "CacheMiss",
     "Charge",
     "ClaimFilter",
+    "Decision",
     "Finish",
     "Fork",
     "NewItem",
@@ -154,10 +166,12 @@ __all__ = [
     "commit_plan",
     "count_rows",
     "create_task",
+    "decide_approval",
     "dependents_of",
     "drain_worker",
     "end_canceled",
     "end_hung_transactions",
+    "expire_approval",
     "expire_worker",
     "extend_idle",
     "fail_attempt",
@@ -168,6 +182,7 @@ __all__ = [
     "finish_work_item",
     "fire_schedule",
     "fork_task",
+    "get_approval",
     "get_budget",
     "get_checkpoint",
     "get_item",
@@ -212,6 +227,7 @@ __all__ = [
     "renew_leases",
     "reopen_items",
     "report_progress",
+    "request_approval",
     "reservation",
     "reserve_budget",
     "retire_worker",
@@ -225,4 +241,6 @@ __all__ = [
     "take_signal",
     "tasks_after",
     "tasks_to_verify",
+    "use_approval",
+    "waiting_approvals",
 ]

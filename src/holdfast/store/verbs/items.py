@@ -277,6 +277,7 @@ class Parked(msgspec.Struct, frozen=True):
         error: why, for people.
         signals: as in `wait`.
         children: as in `wait`.
+        approvals: as in `wait`: the entries that ask.
         charges: the calls it waits for its budget to allow, one of which is enough.
     """
 
@@ -286,6 +287,7 @@ class Parked(msgspec.Struct, frozen=True):
     error: str | None = None
     signals: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
+    approvals: tuple[int, ...] = ()
     charges: tuple[Charge, ...] = ()
 
 
@@ -332,6 +334,9 @@ def _wake_if_met(lease: Lease, parked: Parked, now: float) -> Steps[None]:
             children=msgspec.json.encode(parked.children).decode(),
             now=now,
         )
+    if parked.approvals:
+        approvals = msgspec.json.encode(parked.approvals).decode()
+        yield from run("approval.wake_if_decided", **item, approvals=approvals, now=now)
     for charge in parked.charges:
         amounts = {"root_id": charge.root_id, "tokens": charge.tokens, "nanos": charge.nanos}
         yield from run("budget.wake_if_enough", **item, **amounts, now=now)

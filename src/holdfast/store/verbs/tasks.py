@@ -11,6 +11,7 @@ from holdfast.models import GENESIS, MAIN, SECONDS_PER_PRIORITY, Budget, Lease, 
 from holdfast.states import ApprovalPolicy, ItemStatus, TaskStatus
 from holdfast.store.payload import Payload, keep_blob
 from holdfast.store.verb import Refused, Steps, run, verb
+from holdfast.store.verbs.approvals import use_approval_of
 from holdfast.store.verbs.shared import (
     Append,
     appended,
@@ -152,13 +153,22 @@ def insert_items(task_id: str, root_id: str, items: Sequence[NewItem], now: floa
 
 
 @verb(wakes=True, witness=appended)
-def commit_plan(
-    lease: Lease, append: Append, items: Sequence[NewItem], main_after: Sequence[str], now: float
+def commit_plan(  # noqa: PLR0917  the facts of one plan
+    lease: Lease,
+    append: Append,
+    items: Sequence[NewItem],
+    main_after: Sequence[str],
+    now: float,
+    approval: int | None = None,
 ) -> Steps[Refused | None]:
     """Pin a plan to its task: insert its items, put them before `main`, finish planning.
 
     One transaction: a crash leaves either no plan or the whole of it. When the task was canceled
-    meanwhile, the planner's item is canceled, and nothing is planned.
+    meanwhile, the planner's item is canceled, and nothing is planned. `approval` is the entry that
+    asked for this plan to be approved, where that was needed; it is used up.
+
+    Raises:
+        JournalError: the plan isn't approved (any more); nothing was recorded.
     """
     yield from lock_task(lease.task_id)
     refused = yield from fence(lease, append, "commit_plan", now)
@@ -171,6 +181,7 @@ def commit_plan(
         yield from event(lease.task_id, lease.item_id, "item_canceled", now)
         yield from refresh_task(lease.task_id, now)
         return None
+    yield from use_approval_of(lease, approval)
     yield from insert_items(task.task_id, task.root_id, items, now)
     for after in main_after:
         yield from run("edge.put", task_id=task.task_id, item_id=MAIN, after_id=after)
