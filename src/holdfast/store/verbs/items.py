@@ -163,9 +163,10 @@ def claim_by_name(
     """
     if not (yield from run("worker.renew", worker_id=worker_id, now=now)):
         return Refused(task_id, item_id, 0, "claim_by_name")
+    # Before any task is locked: others may lock one while they have the queue.
+    places = yield from keep_place_of_item(task_id, item_id, now)
     yield from wake_due(now)
     yield from run("item.end_pause", task_id=task_id, item_id=item_id, now=now)
-    places = yield from keep_place_of_item(task_id, item_id, now)
     full = [queue for queue, free in places.room.items() if not free]
     claimed = None if full else (yield from _claim(task_id, item_id, worker_id, now))
     if claimed is not None:
