@@ -27,6 +27,8 @@ MODEL = "openai:gpt-5-mini"
 TESTS = [sys.executable, "-m", "unittest", "-q"]
 WITH_TESTS = (AllowedCommand((sys.executable, "-m", "unittest"), frozenset({"-q"})),)
 
+EDIT = Use("edit_file", {"path": "calc.py", "old": "a - b", "new": "a + b"})
+
 BUG = "def add(a, b):\n    return a - b\n"
 FIXED = "def add(a, b):\n    return a + b\n"
 TEST = """import unittest
@@ -71,12 +73,7 @@ def fix(asked):
     answers = {
         ("debug", 0): Say(calls=(Use("read_file", {"path": "calc.py"}),)),
         ("debug", 1): "It subtracts.",
-        ("implementation", 0): Say(
-            calls=(
-                Use("edit_file", {"path": "calc.py", "old": "a - b", "new": "a * b"}),
-                Use("edit_file", {"path": "calc.py", "old": "a * b", "new": "a + b"}),
-            )
-        ),
+        ("implementation", 0): Say(calls=(EDIT,)),
         ("implementation", 1): "It adds now.",
         ("testing", 0): Say(calls=(Use("run_command", {"argv": TESTS}),)),
         ("testing", 1): asked.results[0].text.splitlines()[0] if asked.results else "",
@@ -121,6 +118,22 @@ def test_a_goal_is_reached_stage_by_stage_each_told_what_came_out_before(runner,
     for item in items_of(runner)[1:4]:
         (checkpoint,) = runner.store.read(verbs.list_checkpoints(item.task_id, item.item_id))
         assert checkpoint.type is CheckpointType.STATE_TRANSITION
+
+
+def test_what_one_answer_asks_for_is_done_one_after_the_other(runner, serve, work):
+    """A test that runs longer than the edit after it takes must not see that edit."""
+
+    def script(asked):
+        if asked.round == 0:
+            return Say(calls=(Use("run_command", {"argv": TESTS}), EDIT))
+        return asked.results[0].text.splitlines()[0]
+
+    serve(script)
+    permissions = Permissions(change_files=True, run_commands=True, commands=WITH_TESTS)
+    mode = MODES["implementation"].with_(permissions=permissions)
+    pipelines = ModePipelineRunner(runner, model=MODEL)
+    assert pipelines.run_pipeline("Hm", [mode], sandbox="off").output == "exit code 1"
+    assert (work / "calc.py").read_text() == FIXED
 
 
 def test_the_same_pipeline_again_is_the_same_task(runner, serve, work, tmp_path):
