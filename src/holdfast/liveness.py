@@ -31,8 +31,11 @@ RENEWALS_PER_LEASE = 6
 """Renewals in the length of a lease: several may fail before it is lost."""
 
 SAFETY = 0.6
-"""Part of the lease after which a worker makes its last try to renew. That may take a third of a
-lease, and then its attempts are stopped: before the lease runs out."""
+"""Part of the lease after which a worker makes its last try to renew. When that ends, at the latest
+after `TRY`, its attempts are stopped: before the lease runs out."""
+
+TRY = 0.25
+"""Part of the lease that a try to renew may take."""
 
 
 _ours: set[str] = set()
@@ -125,7 +128,7 @@ class Heartbeat:
         """Raise when the local deadline of the leases has passed.
 
         A process that was asleep, with its machine or alone, renews first; that blocks for at most
-        a third of the lease, and once for all who ask meanwhile.
+        a quarter of the lease, and once for all who ask meanwhile.
 
         Raises:
             LeaseLostError: this worker couldn't renew in time; others may take over.
@@ -191,7 +194,7 @@ class Heartbeat:
         """Renew; False when the leases can no longer be trusted."""
         clock = self._store.clock
         started = clock.boottime()
-        timeout = min(self._store.deadline, self._lease / 3)
+        timeout = min(self._store.deadline, self._lease * TRY)
         try:
             pending = self._store.commit(verbs.renew_leases(self.worker_id, self._store.now()))
             if not pending.within(timeout):

@@ -18,6 +18,7 @@ from holdfast.testing.fleet import until
 from holdfast.testing.postgres import find_binaries
 
 DEADLINE = 2.0
+NAMED = "cluster_name=pair"
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,6 @@ def test_a_killed_primary_costs_nothing_that_was_acknowledged(tmp_path):
     assert result.violations == [], result.line()
     assert result.rounds == 1
     assert result.account.acknowledged > 100
-    assert result.helped == 0
 
 
 def test_a_frozen_primary_stops_its_workers_in_time_and_is_not_believed_when_it_wakes(tmp_path):
@@ -62,7 +62,7 @@ def test_a_frozen_primary_stops_its_workers_in_time_and_is_not_believed_when_it_
 
 
 def test_killed_and_stopped_workers_repeat_nothing_and_report_every_doubt(tmp_path):
-    result = failover.fleet(tmp_path, 2000, 6, seed=1)
+    result = failover.fleet(tmp_path, 2000, 5, seed=1)
     assert result.violations == [], result.line()
     assert result.account.sent > 1900
     assert result.account.doubts
@@ -79,7 +79,7 @@ def split():
     """
     with (
         PostgresServer(*failover.PAIR) as old,
-        PostgresServer(primary=old) as new,
+        PostgresServer(NAMED, primary=old) as new,
         open_store(_url(old, new), deadline=DEADLINE) as store,
     ):
         _submit(store, "01before")

@@ -28,6 +28,8 @@ class Proxy:
         self.rule: Callable[[bytes], str] = lambda data: PASS
         self.hits = 0
         self._release = threading.Event()
+        self._up, self._down = threading.Event(), threading.Event()
+        self.heal()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._spawn(self._accept)
@@ -48,8 +50,23 @@ class Proxy:
         """Let the server have what was delayed."""
         self._release.set()
 
+    def cut(self, *, up: bool, down: bool) -> None:
+        """Let nothing through in one direction or both, connections' ends included, until `heal`.
+
+        What is sent meanwhile arrives then, as packets do that are sent again.
+        """
+        for held, way in ((up, self._up), (down, self._down)):
+            if held:
+                way.clear()
+
+    def heal(self) -> None:
+        """Let everything through again."""
+        self._up.set()
+        self._down.set()
+
     def close(self) -> None:
         self._release.set()
+        self.heal()
         for each in (self._listener, *self._sockets):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -88,7 +105,9 @@ class Proxy:
                     mute.set()
                     self._cut(action, data, client, server)
                     return
+                self._up.wait()
                 server.sendall(data)
+        self._up.wait()
         _close(server)
 
     def _cut(self, action, data, client, server) -> None:
@@ -106,8 +125,10 @@ class Proxy:
     def _downstream(self, server, client, mute) -> None:
         with suppress(OSError):
             while data := server.recv(1 << 20):
+                self._down.wait()
                 if not mute.is_set():
                     client.sendall(data)
+        self._down.wait()
         if not mute.is_set():
             _close(client)
 

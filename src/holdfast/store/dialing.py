@@ -168,7 +168,11 @@ class Dialer:
         wire.is_durable = level in {"on", "remote_apply"}
         wire.server = _server_of(wire)
         if not self.newest.admit(wire.server):
-            raise psycopg.OperationalError("it was replaced by a standby that was promoted")
+            raise psycopg.OperationalError(
+                "it was replaced by a standby, which this program has worked with. Should it be "
+                "the primary again, what was recorded on the other is lost: see to that, and "
+                "start this program anew"
+            )
 
     def move_on(self, host: int) -> None:
         """Begin with the next host the next time, where this one would be the first."""

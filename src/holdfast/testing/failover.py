@@ -33,8 +33,14 @@ from holdfast.testing.trial import BATCH, Result, Trial
 
 ARMS = ("kill", "freeze", "fleet")
 
-PAIR = ("synchronous_standby_names=*", "wal_keep_size=256MB")
-"""Settings of both servers: a commit is answered only once it is on the other one, too."""
+PAIR = (
+    "synchronous_standby_names=pair", "cluster_name=pair", "wal_keep_size=256MB",
+    "wal_retrieve_retry_interval=200ms",
+)  # fmt: skip
+"""Settings of both servers: a commit is answered only once it is on the other one, too.
+
+The name is what a standby calls itself. `*` would count a base backup that is being taken as one.
+"""
 
 _WORKERS = 4
 
@@ -56,8 +62,8 @@ def kill(root: Path, rounds: int, seed: int, say: Say, workers: int = 3) -> Resu
         for number in range(rounds):
             trial.flows_after(_CLOCK.boottime())
             time.sleep(chance.uniform(0.2, 1.0))
-            killed = _CLOCK.boottime()
             primary.kill()
+            killed = _CLOCK.boottime()
             standby.promote()
             promoted = _CLOCK.boottime()
             primary.follow(standby)
@@ -77,7 +83,7 @@ def kill(root: Path, rounds: int, seed: int, say: Say, workers: int = 3) -> Resu
 def freeze(root: Path, rounds: int, seed: int, say: Say, workers: int = 2) -> Result:
     """Freeze the primary of a pair, promote its standby, and let the old one wake beside it."""
     chance = _drawn_from(seed)
-    lease, moments, wrong = 3.0, list[float](), list[str]()
+    lease, moments, wrong = 4.0, list[float](), list[str]()
     with (
         PostgresServer(*PAIR) as first,
         PostgresServer(*PAIR, primary=first) as second,

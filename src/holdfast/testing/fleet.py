@@ -140,8 +140,11 @@ class Mail:
         """How many letters were submitted."""
         return self._next
 
-    def submit(self, kind: str, count: int, patience: float = PATIENCE) -> None:
-        """Submit a task of so many letters, again under its key while the database is away."""
+    def submit(self, kind: str, count: int, patience: float = PATIENCE) -> bool:
+        """Submit a task of so many letters, again under its key while the database is away.
+
+        Returns False when it doesn't come back.
+        """
         first, self._next = self._next, self._next + count
         submitter = self._load.runner.options(key=f"{kind}-{first}")
         ends = _CLOCK.boottime() + patience
@@ -150,11 +153,11 @@ class Mail:
                 task = submitter.submit(self._load.mail, kind, first, count)
             except errors.StoreUnavailableError:
                 if _CLOCK.boottime() > ends:
-                    raise
+                    return False
                 time.sleep(_LOOK)
                 continue
             self.tasks[task.task_id] = count
-            return
+            return True
 
     def wait(self, patience: float = PATIENCE) -> bool:
         """Wait until every task has ended or needs a person; False when that takes too long."""

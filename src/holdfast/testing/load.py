@@ -42,7 +42,7 @@ _TAKES = 0.004  # seconds of a call, before and after its effect
 _MANY = 1_000_000
 _SLOW = 100  # one item in so many takes its time
 _PULSE = 0.05
-_PULSES = 80
+_PULSES = 100
 
 _CLOCK = SystemClock()
 
@@ -72,7 +72,8 @@ class Notes:
         path = self.folder / file
         if not path.exists():
             return []
-        return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+        whole, end, _ = path.read_bytes().rpartition(b"\n")  # the last may be only half there
+        return [msgspec.json.decode(line) for line in (whole + end).splitlines()]
 
 
 class Load:

@@ -90,8 +90,8 @@ class Pressure(threading.Thread):
                     file.seek(seen)
                     new = file.read()
                 seen, done = seen + len(new), done + new.count(b":stamped")
-            if self._mail.due - done < OPEN:
-                self._mail.submit(LETTERS, BATCH)
+            if self._mail.due - done < OPEN and not self._mail.submit(LETTERS, BATCH):
+                return  # the database doesn't come back, which the end will show
 
     def end(self) -> None:
         """Submit nothing more."""
