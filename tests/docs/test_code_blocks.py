@@ -13,10 +13,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
+from support.model_server import ModelServer
+from support.pages import ANSWERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -59,12 +63,20 @@ def program_of(blocks: list[Block]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run_page(page: Path, where: Path) -> str:
+@pytest.fixture(scope="module")
+def provider() -> Iterator[dict[str, str]]:
+    """Where the SDKs of model providers find one that answers as the pages say."""
+    with ModelServer(ANSWERS) as server:
+        yield server.environment
+
+
+def run_page(page: Path, where: Path, more: Mapping[str, str] = MappingProxyType({})) -> str:
     blocks = [b for b in blocks_of(page.read_text("utf-8")) if b.language == "python"]
     program = where / f"{page.stem}.py"
     program.write_text(program_of([block for block in blocks if block.runs]), "utf-8")
     environment = {
         **os.environ,
+        **more,
         "PYTHONPATH": str(ROOT / "src"),
         "PYTHONWARNINGS": "error",
         "PYTHONIOENCODING": "utf-8",
@@ -92,13 +104,13 @@ def as_pattern(line: str) -> re.Pattern[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_runs_and_prints_what_it_says(name: str, tmp_path: Path):
+def test_a_page_runs_and_prints_what_it_says(name: str, tmp_path: Path, provider: dict[str, str]):
     page = ROOT / name
     expected = expected_lines(page)
     if not any(b.language == "python" for b in blocks_of(page.read_text("utf-8"))):
         assert not expected, "the page shows output of no program"
         return
-    printed = iter(run_page(page, tmp_path).splitlines())
+    printed = iter(run_page(page, tmp_path, provider).splitlines())
     for line in expected:
         assert any(as_pattern(line).fullmatch(each) for each in printed), (
             f"{name} says it prints {line!r} there, and it doesn't"

@@ -468,3 +468,38 @@ def test_a_429_parks_the_agent_and_holds_no_slot(serve, new_runner, style):
     assert time.monotonic() - began >= seconds
     assert order == ["second", "first"]
     assert server.count == 3
+
+
+# -- edited programs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("second", ["ann", "bob"])
+def test_a_prompt_that_changed_doesn_t_send_again_what_was_sent(serve, runner, quick, second):
+    def script(asked):
+        if asked.round:
+            return asked.results[0].text
+        return Say(calls=(Use("send", {"to": "ann" if asked.prompt == "before" else second}),))
+
+    server = serve(script)
+    agent, outbox = Agent(OPENAI), []
+
+    @agent.tool_plain
+    async def send(to: str) -> str:
+        outbox.append(to)
+        return f"sent to {to}"
+
+    @runner.task(retry=quick)
+    async def work(ctx: Context) -> str:
+        prompt = "before" if ctx.attempt == 1 else "after an edit"
+        output = (await DurableAgent(agent).run(ctx, prompt)).output
+        if ctx.attempt == 1:
+            raise RuntimeError("edit me")
+        return output
+
+    if second == "ann":  # the same call, whatever its id: its record answers
+        assert runner.run(work) == "sent to ann"
+    else:  # another call, while one that was made is not asked for: a person is asked
+        with pytest.raises(errors.TaskBlockedError, match="send"):
+            runner.run(work)
+    assert outbox == ["ann"]
+    assert server.count >= 3

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pytest
 from support.model_server import Fail, Say, Tokens, Use, table
 
-from holdfast import Context, SyncContext, errors, tool
+from holdfast import Budget, Context, SyncContext, errors, operations, tool
+from holdfast.models import nanos_of
 from holdfast.store import verbs
 from holdfast.usage import Usage
 
@@ -318,3 +319,36 @@ def test_without_pydantic_ai_the_error_says_how_to_install_it(tmp_path):
     )
     assert "pip install 'holdfast[agent]'" in done.stderr
     assert "Nothing was sent" in done.stderr
+
+
+# -- under a budget -------------------------------------------------------------------------------
+
+
+def test_a_request_reserves_what_it_may_cost_and_then_counts_what_it_did(serve, runner):
+    server = serve(lambda asked: Say("Yes.", usage=Tokens(100, 10)))
+
+    @runner.task
+    async def ask(ctx: Context) -> str:
+        given = {"max_tokens": 1000}
+        return await ctx.llm(OPENAI, "How is it?", output=str, settings=given)
+
+    # A thousand tokens of an answer cost 0.002 US dollars: reserved, and given back.
+    enough = runner.options(budget=Budget(cost=0.0021)).submit(ask)
+    assert enough.run() == "Yes."
+    spent = operations.budget_of(runner.store, enough.task_id)
+    assert spent.nanos == nanos_of(100 * 0.25e-6 + 10 * 2e-6)
+    with pytest.raises(errors.TaskBlockedError, match="budget"):
+        runner.options(budget=Budget(cost=0.0019)).submit(ask).run()
+    assert server.count == 1
+
+
+def test_a_model_of_unknown_price_is_refused_under_a_budget_of_money(serve, runner):
+    server = serve(lambda asked: "never")
+
+    @runner.task
+    async def ask(ctx: Context) -> str:
+        return await ctx.llm("openai:home-made-7", "How is it?", output=str)
+
+    with pytest.raises(errors.TaskFailedError, match="costs isn't known"):
+        runner.options(budget=Budget(cost=100)).run(ask)
+    assert server.count == 0

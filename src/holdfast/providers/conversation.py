@@ -51,6 +51,7 @@ def conversation(messages: Messages) -> list[ModelMessage]:
     for message in messages:
         if isinstance(message, ModelRequest | ModelResponse):
             given.append(message)
+            names |= _names_of(message)
         elif isinstance(message, Mapping):
             _add(given, cast("Mapping[str, Any]", message), names)
         else:
@@ -58,6 +59,13 @@ def conversation(messages: Messages) -> list[ModelMessage]:
     if not given:
         raise errors.ArgumentsError("There is no message for the model. Nothing was sent.")
     return given
+
+
+def _names_of(message: ModelMessage) -> dict[str, str]:
+    """Return the names of the tools that a message calls, by the ids of the calls."""
+    if isinstance(message, ModelRequest):
+        return {}
+    return {call.tool_call_id: call.tool_name for call in message.tool_calls}
 
 
 def canonical(messages: Iterable[ModelMessage]) -> list[Data]:
