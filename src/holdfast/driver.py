@@ -163,7 +163,7 @@ class Driver:
         try:
             while True:
                 changed.clear()
-                task = self.store.read(verbs.get_task(task_id))
+                task = await self.store.beside(lambda: self.store.read(verbs.get_task(task_id)))
                 if task.status in FINAL_TASK:
                     return task
                 if worker is not None and worker.damage is not None:

@@ -234,18 +234,24 @@ class Observer:
 
     async def look(self) -> list[TakenBack]:
         """Look once, and take back what dead workers held."""
-        workers = self._store.read(verbs.list_workers())
+        workers, overdue, ended = await self._store.beside(self._read)
         known = {worker.worker_id for worker in workers}
         self._seen = {name: seen for name, seen in self._seen.items() if name in known}
         taken: list[TakenBack] = []
-        overdue = set(self._store.read(verbs.overdue_workers()))
-        self._end_hung([worker.lease for worker in workers if worker.worker_id in overdue])
         for worker in workers:
-            if self._store.engine.alive(worker.slot) is False:
+            if worker.worker_id in ended:
                 taken += await self._expire(worker, None)
             elif self._is_silent(worker) or worker.worker_id in overdue:
                 taken += await self._expire(worker, worker.renewals)
         return taken
+
+    def _read(self) -> tuple[list[WorkerRecord], set[str], set[str]]:
+        """Return the workers, those that are overdue, and those whose process has ended."""
+        workers = self._store.read(verbs.list_workers())
+        overdue = set(self._store.read(verbs.overdue_workers()))
+        self._end_hung([worker.lease for worker in workers if worker.worker_id in overdue])
+        alive = self._store.engine.alive
+        return workers, overdue, {each.worker_id for each in workers if alive(each.slot) is False}
 
     def _end_hung(self, leases: list[float]) -> None:
         """Free the rows that a worker which lost its lease, or anybody, may still have locked."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from holdfast import errors
 from holdfast.execution import Execution
@@ -228,7 +228,8 @@ class Worker:
         """Wait until there may be something to claim, at most until time makes something ready."""
         due = None
         if self._free:
-            due = self._store.read(verbs.next_wake(self._wanted, self._store.now()))
+            wake = verbs.next_wake(self._wanted, self._store.now())
+            due = await self._store.beside(lambda: self._store.read(wake))
         timeout = IDLE if due is None else min(IDLE, due)
         try:
             async with asyncio.timeout(timeout):
@@ -242,9 +243,9 @@ class Worker:
         worker_id = self.worker_id
         if worker_id is None:
             return
-        held = self._held(worker_id)
-        canceled = self._store.read(verbs.canceled_leases(worker_id)) if held else ()
+        # Before the reading: what ends meanwhile isn't taken for something nobody executes.
         running = {execution.claimed.lease: execution for execution in self._running.values()}
+        held, canceled = await self._store.beside(lambda: self._leased(worker_id))
         for lease, execution in running.items():
             if (lease.task_id, lease.item_id, lease.token) in canceled:
                 execution.stop("canceled")
@@ -252,6 +253,10 @@ class Worker:
                 execution.stop("lost")
         # A claim whose answer was lost, or an attempt that the database's failure ended.
         await self._hand_back(held - running.keys())
+
+    def _leased(self, worker_id: str) -> tuple[set[Lease], Container[tuple[str, str, int]]]:
+        held = self._held(worker_id)
+        return held, self._store.read(verbs.canceled_leases(worker_id)) if held else ()
 
     def _held(self, worker_id: str) -> set[Lease]:
         held = self._store.read(verbs.held_leases(worker_id))

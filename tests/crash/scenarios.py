@@ -20,7 +20,7 @@ from pathlib import Path
 
 import apsw
 
-from holdfast import Budget, Context, TaskRunner, Usage, errors, operations, tool
+from holdfast import Budget, Context, NotDone, TaskRunner, Usage, errors, operations, tool
 from holdfast.clock import SystemClock
 from holdfast.entries import Draft
 from holdfast.journal import Journal
@@ -29,7 +29,7 @@ from holdfast.models import MAIN, Claimed
 from holdfast.states import CheckpointType, Effect, EntryKind, EntryStatus, ItemStatus
 from holdfast.store import open_store, verbs
 from holdfast.store.payload import encode_payload
-from holdfast.store.verbs import ClaimFilter, Finish, NewItem, NewTask, Parked
+from holdfast.store.verbs import Charge, ClaimFilter, Finish, NewItem, NewTask, Parked
 from holdfast.sweep import RecoverySweep
 from holdfast.testing import CrashingEngine, CrashPlan, Point, Process, open_with_plan
 from holdfast.testing.checker import take_snapshot
@@ -338,6 +338,8 @@ def writes(store, claimed):
             lease, entry(), Finish(nothing, b"h" * 32, changed=True, proven=False), now
         ),
         "abandon_lease": verbs.abandon_lease(lease, now),
+        "reserve_budget": verbs.reserve_budget(lease, entry(), Charge("t", 1, 1), now),
+        "settle_budget": verbs.settle_budget(lease, entry(), "t", 1, 1, 1, now),
     }
 
 
@@ -436,6 +438,39 @@ def run_zombie_handler(world, *, stops=False):
         raise RuntimeError("late")
 
     return runner.run(work), refused
+
+
+def a_stopped_sender():
+    """Reconcile says "not done" while the process that is about to send is only stopped."""
+    with Process.fork(lambda _: run_sender(stops=True)) as first:
+        assert first.wait().how == "stopped"
+        with Process.fork(lambda _: run_sender(stops=False)) as other:
+            assert other.result() == "blocked"
+        assert World(Path.cwd()).lines(OUTBOX) == []
+        first.resume()
+        first.wait()
+    (sent,) = World(Path.cwd()).lines(OUTBOX)
+    assert sent["pid"] == first.pid
+
+
+def run_sender(*, stops):
+    runner = TaskRunner(URL, lease=0.6)
+
+    @tool(reconcile=lambda arguments, key: NotDone(), settle_after=0)
+    async def send(text: str) -> None:
+        if stops:
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+        World(Path.cwd()).note(OUTBOX, text)
+
+    @runner.task
+    async def work(ctx: Context) -> str:
+        await ctx.tool(send, "hello")
+        return "sent"
+
+    try:
+        return runner.run(work)
+    except errors.TaskBlockedError:
+        return "blocked"
 
 
 # -- two hundred calls ----------------------------------------------------------------------------

@@ -11,3 +11,7 @@ def test_a_handler_that_goes_on_after_the_takeover_can_do_nothing_through_its_co
     scripts, database
 ):
     scripts.scenario("a_zombie_handler", database)
+
+
+def test_what_a_stopped_process_is_about_to_send_nobody_else_sends(scripts, database):
+    scripts.scenario("a_stopped_sender", database)

@@ -116,6 +116,22 @@ def test_what_was_found_not_to_be_kept_is_not_kept_later_either(store, proxy, di
     assert store.commit(append_one(claimed)).wait() is None
 
 
+def test_behind_a_pooler_what_may_still_arrive_is_not_said_to_be_lost(store, proxy, direct_url):
+    """The backend can't be named, and so not ended: the row that it holds locked is waited for."""
+    claimed = claim_one(store)
+    store.engine._writer.backend = None
+    proxy.once(network.DELAY, *COMMIT)
+    with pytest.raises(errors.StoreUnavailableError, match="can't be found out"):
+        store.commit(append_one(claimed)).wait(30)
+    assert proxy.hits
+    proxy.release()
+    with open_store(f"{direct_url}&listen=off") as other:
+        ends = time.monotonic() + 10
+        while not journal_of(other, claimed):
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+
+
 def test_a_database_that_can_not_be_asked_leaves_the_outcome_unknown(store, proxy):
     claimed = claim_one(store)
     proxy.rule = lambda data: network.SWALLOW

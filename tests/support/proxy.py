@@ -27,6 +27,8 @@ class Proxy:
         self.port = self._listener.getsockname()[1]
         self.rule: Callable[[bytes], str] = lambda data: PASS
         self.hits = 0
+        self.connections = 0
+        """How many were made."""
         self._release = threading.Event()
         self._up, self._down = threading.Event(), threading.Event()
         self.heal()
@@ -85,6 +87,7 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            self.connections += 1
             server = socket.create_connection(("127.0.0.1", self._target))
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

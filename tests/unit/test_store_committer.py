@@ -121,6 +121,26 @@ def _slowly(engine):
     return execute
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_what_became_of_a_commit_is_not_found_out_on_the_event_loop(store, engine, moment):
+    threads = []
+    settle = engine.settle
+    engine.settle = lambda question: threads.append(threading.current_thread()) or settle(question)
+    engine.faults.append((moment, errors.StoreUnavailableError("lost")))
+
+    async def main():
+        first = asyncio.gather(*(_await(note(store, f"n{n}")) for n in range(3)))
+        await asyncio.sleep(0)
+        second = _await(note(store, "later"))
+        return await asyncio.gather(first, second, return_exceptions=True)
+
+    kept, later = asyncio.run(main())
+    assert later is None
+    assert isinstance(kept, errors.StoreUnavailableError) == (moment == "before")
+    assert notes(store) == [*(["n0", "n1", "n2"] if moment == "after" else []), "later"]
+    assert [thread is threading.main_thread() for thread in threads] == [False]
+
+
 def test_one_failing_operation_fails_alone(store, engine):
     async def main():
         return await asyncio.gather(

@@ -113,6 +113,18 @@ class _Undone(NamedTuple):
     again: bool = False
 
 
+class _Unsettled(Exception):  # noqa: N818  nobody knows yet whether anything failed
+    """A commit failed on an event loop's thread, which finding out its outcome would hold up.
+
+    Args:
+        find_out: does so, and tells the tickets.
+    """
+
+    def __init__(self, find_out: Callable[[], None]) -> None:
+        super().__init__()
+        self.find_out = find_out
+
+
 class Committer:
     """Owns the write connection of one store."""
 
@@ -126,6 +138,7 @@ class Committer:
         self._on_wake = on_wake
         self._batch = 0
         self._queue: deque[Ticket[Any]] = deque()
+        self._unsettled: tuple[list[Ticket[Any]], Callable[[], None]] | None = None
         self._lock = threading.Lock()
         self._scheduled = _Scheduled()
         self._seconds = 0.0  # moving average of what a commit takes
@@ -218,7 +231,7 @@ class Committer:
         self._hand_over_rest()
 
     def _hand_over_rest(self) -> None:
-        if not self._queue:
+        if not self._queue and self._unsettled is None:
             return
         with self._starting:
             if self._thread is None and not self._closed:
@@ -232,7 +245,7 @@ class Committer:
 
     def _refuse_rest(self) -> None:
         with self._lock:
-            self._drain(wait=False)
+            self._drain(wait=True)
 
     def _run(self) -> None:
         while not self._closed:
@@ -242,22 +255,38 @@ class Committer:
                 self._drain(wait=True)
 
     def _drain(self, *, wait: bool, until: Ticket[Any] | None = None) -> None:
+        """Commit what is queued, in order.
+
+        Raises:
+            BusyError: something is left that an event loop must not wait for; and `wait` is false.
+        """
+        if self._unsettled is not None:
+            if not wait:
+                raise BusyError
+            (batch, find_out), self._unsettled = self._unsettled, None
+            self._finish(batch, find_out)
         while self._queue and not (until is not None and until.done):
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
-            try:
-                if self._closed:
-                    _fail(batch, store_closed())
-                else:
-                    self._commit(batch, wait=wait)
-            except BusyError:
-                self._queue.extendleft(reversed(batch))
-                raise
-            except BaseException:  # such as Ctrl-C in the thread that happened to drain
-                for ticket in batch:
-                    ticket.error = _interrupted(ticket.verb.name)
-                self._acknowledge(batch)
-                raise
+            self._finish(batch, partial(self._commit, batch, wait=wait))
+
+    def _finish(self, batch: list[Ticket[Any]], decide: Callable[[], None]) -> None:
+        try:
+            if self._closed:
+                _fail(batch, store_closed())
+            else:
+                decide()
+        except BusyError:
+            self._queue.extendleft(reversed(batch))
+            raise
+        except _Unsettled as unsettled:
+            self._unsettled = (batch, unsettled.find_out)
+            raise BusyError from unsettled
+        except BaseException:  # such as Ctrl-C in the thread that happened to drain
+            for ticket in batch:
+                ticket.error = _interrupted(ticket.verb.name)
             self._acknowledge(batch)
+            raise
+        self._acknowledge(batch)
 
     def _acknowledge(self, batch: list[Ticket[Any]]) -> None:
         here = running_loop()
@@ -314,9 +343,9 @@ class Committer:
             culprit = None
             question = self._mark(batch)
             started = self._clock.boottime()
-            undone = self._commit_or_settle(question)
+            undone = self._commit_or_settle(batch, question, wait=wait)
             self._seconds += (self._clock.boottime() - started - self._seconds) / 8
-        except BusyError:
+        except (BusyError, _Unsettled):
             raise
         except NotKeptError as refused:
             self._engine.rollback()
@@ -347,6 +376,8 @@ class Committer:
         except NotKeptError:
             return batch  # run in a transaction of its own, each can be told why
         except errors.StoreError as failure:
+            if not wait:
+                raise _Unsettled(partial(self._settle_appends, batch, failure)) from failure
             self._settle_appends(batch, failure)
             return []
         if taken is None:
@@ -413,17 +444,28 @@ class Committer:
         self._engine.execute(Statement("writer.mark", mark | {"now": self._clock.now()}))
         return partial(Statement, "writer.landed", mark)
 
-    def _commit_or_settle(self, question: Question) -> _Undone | None:
+    def _commit_or_settle(
+        self, batch: list[Ticket[Any]], question: Question, *, wait: bool
+    ) -> _Undone | None:
         try:
             self._engine.commit()
         except errors.StoreFullError as failure:
             return _Undone(failure, alone=True)  # together they are too large; each may still fit
         except errors.StoreError as failure:
-            try:
-                return None if self._engine.settle(question()) else _Undone(failure)
-            except errors.StoreError as unsettled:
-                return _Undone(_unsettled(failure, unsettled))
+            if not wait:
+                raise _Unsettled(partial(self._settle, batch, question, failure)) from failure
+            self._settle(batch, question, failure)
         return None
+
+    def _settle(
+        self, batch: list[Ticket[Any]], question: Question, failure: errors.StoreError
+    ) -> None:
+        """Find out whether a transaction is there; where it isn't, its operations have failed."""
+        try:
+            if not self._engine.settle(question()):
+                _fail(batch, failure)
+        except errors.StoreError as unsettled:
+            _fail(batch, _unsettled(failure, unsettled))
 
     def _refuse_when_closed(self) -> None:
         if self._closed:

@@ -11,6 +11,8 @@ from holdfast import errors
 from holdfast.ids import new_id
 from holdfast.secret import release_key, use_key
 from holdfast.store.committer import Committer, Ticket, drive, running_loop
+from holdfast.store.engine import RemoteEngine
+from holdfast.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -106,6 +108,7 @@ class Store:
         self.clock = clock
         self.deadline = deadline
         self.writer_id = new_id(clock.now())
+        self._is_remote = isinstance(engine, RemoteEngine)
         self._listeners: set[Callable[[], object]] = set()
         self._committer = Committer(engine, clock, self.writer_id, self._wake)
         self._closing = threading.Lock()
@@ -131,6 +134,14 @@ class Store:
     def secret_key(self) -> bytes | None:
         """What secrets are digested with while this is open, unless the environment says."""
         return self._secret_key
+
+    async def beside(self, reading: Callable[[], T]) -> T:
+        """Call what only reads; on a thread of its own where every read is a journey.
+
+        A server that doesn't answer would hold up the whole event loop, and with it the end of
+        attempts whose lease it can't renew.
+        """
+        return await start_thread(reading) if self._is_remote else reading()
 
     def now(self) -> float:
         """Return the wall time in seconds."""
