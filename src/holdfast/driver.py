@@ -16,6 +16,7 @@ from holdfast.models import Task
 from holdfast.needs import find_needs
 from holdfast.schedules import Schedules
 from holdfast.states import FINAL_TASK, ItemStatus, TaskStatus
+from holdfast.statuses import Statuses
 from holdfast.store import DEADLINE, Pending, Store, open_store, verbs
 from holdfast.store.payload import decode_payload
 from holdfast.store.verbs import Submitted
@@ -59,6 +60,7 @@ class Driver:
         self.schedules = Schedules(self.handlers, settings.workspace)
         self.verifier = EvidenceVerifier()
         self._store: Store | None = None
+        self._statuses: Statuses | None = None
 
     @property
     def store(self) -> Store:
@@ -70,13 +72,14 @@ class Driver:
         if self._store is None:
             deadline = min(DEADLINE, self.settings.lease / 3)
             self._store = open_store(self.settings.where, deadline=deadline)
+            self._statuses = Statuses(self._store)
         return self._store
 
     def close(self) -> None:
         """Close the database, unless it was given open. It is opened again when needed."""
         if self._store is not None and self._store is not self.settings.where:
             self._store.close()
-        self._store = None
+        self._store = self._statuses = None
 
     def use(self, where: str | Store | None, lease: float | None) -> None:
         """Work with another database or lease from now on; what is None stays."""
@@ -159,17 +162,22 @@ class Driver:
         """
         changed = asyncio.Event()
         loop = asyncio.get_running_loop()
-        unwatch = self.store.on_wake(lambda: loop.call_soon_threadsafe(changed.set))
+        store = self.store
+        statuses = self._statuses or Statuses(store)
+        unwatch = store.on_wake(lambda: loop.call_soon_threadsafe(changed.set))
         try:
             while True:
                 changed.clear()
-                task = await self.store.beside(lambda: self.store.read(verbs.get_task(task_id)))
-                if task.status in FINAL_TASK:
-                    return task
-                if worker is not None and worker.damage is not None:
+                status = await statuses.of(task_id)
+                ended = status is None or status in FINAL_TASK
+                if not ended and worker is not None and worker.damage is not None:
                     raise worker.damage
-                if task.status is TaskStatus.BLOCKED and not (worker and worker.busy):
-                    return task
+                blocked = status is TaskStatus.BLOCKED and not (worker and worker.busy)
+                if ended or blocked:
+                    task = await store.beside(lambda: store.read(verbs.get_task(task_id)))
+                    if task.status is status:
+                        return task
+                    continue  # it was taken up again
                 try:
                     async with asyncio.timeout(POLL):
                         await changed.wait()

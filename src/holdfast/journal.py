@@ -107,7 +107,10 @@ class Journal:
             ChainBrokenError: an entry was altered, or some are missing.
         """
         self._loaded = True
-        entries = self.store.read(verbs.read_journal(self.item.task_id, self.item.item_id, after))
+        entries: list[Entry] = []
+        if self.seq > after:
+            asked = verbs.read_journal(self.item.task_id, self.item.item_id, after)
+            entries = self.store.read(asked)
         if anchor is not None or not self.item.pruned_seq:
             verify_chain(entries, anchor, self.head, self.item)
         for entry in entries:

@@ -109,6 +109,7 @@ from holdfast.store.verbs.tasks import (
     list_children,
     list_tasks,
     retry_task,
+    statuses_of,
     tasks_after,
     tasks_to_verify,
 )
@@ -238,6 +239,7 @@ __all__ = [
     "set_schedule",
     "settle_budget",
     "slot_of",
+    "statuses_of",
     "take_signal",
     "tasks_after",
     "tasks_to_verify",

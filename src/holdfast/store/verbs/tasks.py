@@ -224,6 +224,13 @@ def list_tasks(status: str | None, limit: int) -> Steps[list[Task]]:
 
 
 @verb()
+def statuses_of(task_ids: Sequence[str]) -> Steps[dict[str, TaskStatus]]:
+    """Return the statuses of tasks by their ids; without those that aren't there."""
+    rows = yield from run("task.statuses", tasks=msgspec.json.encode(task_ids).decode())
+    return {task_id: TaskStatus(status) for task_id, status in rows}
+
+
+@verb()
 def tasks_after(task_id: str, limit: int) -> Steps[list[str]]:
     """Return the ids of tasks, oldest first, from behind one; an empty one is before them all."""
     rows = yield from run("task.after", task_id=task_id, limit=limit)

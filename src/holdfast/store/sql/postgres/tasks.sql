@@ -30,6 +30,10 @@ SELECT * FROM holdfast.tasks
 WHERE :status IS NULL OR status = :status
 ORDER BY task_id DESC LIMIT :limit
 
+-- name: task.statuses
+-- The statuses of some tasks.
+SELECT task_id, status FROM holdfast.tasks WHERE task_id = ANY (ARRAY(SELECT json_array_elements_text(:tasks::json)))
+
 -- name: task.after
 -- The tasks that come next in the order of their ids.
 SELECT task_id FROM holdfast.tasks WHERE task_id > :task_id ORDER BY task_id LIMIT :limit

@@ -29,6 +29,10 @@ SELECT * FROM tasks
 WHERE :status IS NULL OR status = :status
 ORDER BY task_id DESC LIMIT :limit
 
+-- name: task.statuses
+-- The statuses of some tasks.
+SELECT task_id, status FROM tasks WHERE task_id IN (SELECT value FROM json_each(:tasks))
+
 -- name: task.after
 -- The tasks that come next in the order of their ids.
 SELECT task_id FROM tasks WHERE task_id > :task_id ORDER BY task_id LIMIT :limit
