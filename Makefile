@@ -24,10 +24,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 	--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' $(LOCK)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash failover docs lock format clean setup-uv setup-core setup-dev
+.PHONY: help demo test check bench crash crash-agents failover docs lock format clean setup-uv setup-core setup-dev
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: setup-core ## see a task survive a crash
 	@$(BIN)/holdfast demo $(ARGS)
@@ -49,6 +49,9 @@ crash: setup-dev ## kill processes at random and check that nothing is lost
 
 failover: setup-dev ## kill PostgreSQL servers and workers under load
 	@$(BIN)/python -m holdfast.testing.failover $(ARGS)
+
+crash-agents: setup-dev ## the same with agents, over the real wire
+	@PYTHONPATH=tests $(BIN)/python -m support.agent_campaign $(ARGS)
 
 format: setup-dev ## format, and fix what ruff can fix
 	@$(BIN)/ruff check --fix-only

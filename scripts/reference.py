@@ -92,6 +92,10 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "agents.permissions": ("What tools may do", ("Permissions", "AllowedCommand")),
     "agents.sandbox": ("Commands in a sandbox", ("Sandbox",)),
     "agents.fingerprint": ("What is in a workspace", ("fingerprint", "Fingerprint")),
+    "agents.rounds": ("Agents on a runner", ("Agent",)),
+    "agents.assignment": ("What an agent is to reach", ("Assignment",)),
+    "agents.plan": ("Plans that a model makes", ("Plan", "PlannedItem", "PlannedEvidence")),
+    "agents.results": ("What comes of it", ("AgentResult", "ItemResult")),
     "agents.gates": (
         "When an agent's work counts as done",
         ("Gate", "GateResult", "find_gates", "command_gate", "run_gates"),

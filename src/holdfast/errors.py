@@ -58,6 +58,7 @@
         ├── TaskFailedError               the task ended as failed
         ├── TaskCanceledError             the task was canceled
         ├── TaskBlockedError              the task waits for a person
+        ├── GoalNotReachedError           an agent's rounds are over, and its gates don't pass
         └── SecretUnavailableError        this process was not given the secret
 
 A message says what happened, what is safe, and what to do next. Facts are attributes. Every error
@@ -391,6 +392,12 @@ class TaskBlockedError(TaskError):
 
     needs: list[str]
     entries: list[str]
+
+
+class GoalNotReachedError(TaskError):
+    """An agent's rounds are over, and its gates don't pass. `rounds` is how many there were."""
+
+    rounds: int
 
 
 class SecretUnavailableError(TaskError):

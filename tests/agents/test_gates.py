@@ -50,7 +50,7 @@ def passed(root: Path, *asked: str) -> dict[str, bool]:
 
 
 def results(root: Path, *asked: str):
-    gates = find_gates(root, asked)
+    gates = {gate.name: gate.evidence for gate in find_gates(root, asked)}
     return asyncio.run(run_gates(EvidenceVerifier(), gates, Workspace.at(root).ref))
 
 
@@ -235,7 +235,7 @@ def test_a_workspace_that_is_not_here_says_nothing_about_the_gates(tmp_path):
     files(tmp_path, a_dot_py="")
     here = Workspace.at(tmp_path)
     elsewhere = Workspace.at(tmp_path / "other", create=True)
-    gates = find_gates(tmp_path, ["smoke"])
+    (gate,) = find_gates(tmp_path, ["smoke"])
     gone = type(here.ref)(here.id, str(elsewhere.root / "gone"))
     with pytest.raises(errors.EvidenceUnavailableError):
-        asyncio.run(run_gates(EvidenceVerifier(), gates, gone))
+        asyncio.run(run_gates(EvidenceVerifier(), {"smoke": gate.evidence}, gone))

@@ -7,6 +7,7 @@ import itertools
 import os
 import socket
 import stat
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -132,6 +133,19 @@ def test_directories_are_listed_without_what_is_not_the_models_business(tools, r
     ]
     assert tools.list_files("src") == "a.py 14 bytes"
     assert tools.list_files("gone").startswith("Failed: ")
+
+
+def test_a_listing_shows_nothing_that_has_no_part_in_the_fingerprint(tools, root):
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)  # noqa: S607
+    (root / ".gitignore").write_text("build\n*.pyc\n")
+    (root / "build").mkdir()
+    (root / "build" / "out").write_text("x")
+    (root / "src" / "a.pyc").write_text("x")
+    (root / "empty").mkdir()
+    before = tools.list_files()
+    with open_store(f"sqlite:///{root}/holdfast.db"):
+        assert tools.list_files() == before == ".gitignore 12 bytes\nsrc/"
+    assert tools.list_files("src") == "a.py 14 bytes"
 
 
 def test_files_are_searched_for_texts_and_expressions(tools, root):

@@ -19,7 +19,7 @@ import shlex
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -43,6 +43,12 @@ ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1"}
 
 _PYTEST_SECTIONS = (("pytest.ini", "[pytest]"), (".pytest.ini", "[pytest]"),
                     ("tox.ini", "[pytest]"), ("setup.cfg", "[tool:pytest]"))  # fmt: skip
+OWN = {
+    "doctor": "nothing is unmerged or in conflict, and the manifests parse",
+    "smoke": "the code compiles",
+}
+"""What the gates say that Holdfast has commands of its own for."""
+
 _NO_TEST = "no test specified"  # what `npm init` writes
 
 
@@ -58,6 +64,11 @@ class Gate(msgspec.Struct, frozen=True):
     name: str
     argv: tuple[str, ...]
     rule: str
+
+    @property
+    def shown(self) -> str:
+        """What it runs, as one line for people and models."""
+        return OWN.get(self.name) or shlex.join(self.argv)
 
     @property
     def evidence(self) -> Evidence:
@@ -262,30 +273,35 @@ _RULES: dict[str, Callable[[Path], Gate | None]] = {
 
 
 async def run_gates(
-    verifier: EvidenceVerifier, gates: Sequence[Gate], workspace: WorkspaceRef
-) -> tuple[GateResult, ...]:
+    verifier: EvidenceVerifier, gates: Mapping[str, Evidence], workspace: WorkspaceRef
+) -> list[GateResult]:
     """Run gates side by side and return what each gave, in order.
+
+    Args:
+        verifier: checks them.
+        gates: what is to be checked, by the gate's name.
+        workspace: where.
 
     Raises:
         EvidenceUnavailableError: this machine doesn't have the workspace, which says nothing about
             the gates.
     """
     if not gates:
-        return ()
-    pack = EvidencePack(tuple(gate.evidence for gate in gates))
+        return []
+    pack = EvidencePack(tuple(gates.values()))
     found = await verifier.verify(pack.bound_to(workspace), workspace)
     if any(verdict.status is VerdictStatus.UNAVAILABLE for verdict in found.verdicts):
         message = f"The gates can't be run here: {found.explain()}"
         raise errors.EvidenceUnavailableError(message, workspace=workspace.root)
-    return tuple(
+    return [
         GateResult(
-            gate.name,
+            name,
             verdict.holds,
             redact(verdict.detail),
             "" if verdict.holds else redact(str(verdict.captured.get("output", "")))[-TAIL:],
         )
-        for gate, verdict in zip(gates, found.verdicts, strict=True)
-    )
+        for name, verdict in zip(gates, found.verdicts, strict=True)
+    ]
 
 
 def explain_failures(results: Sequence[GateResult]) -> str:

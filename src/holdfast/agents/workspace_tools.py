@@ -18,7 +18,8 @@ import msgspec
 
 from holdfast.agents.commands import Commands
 from holdfast.agents.files import Content, WorkspaceFiles
-from holdfast.agents.paths import is_protected, workspace_path
+from holdfast.agents.names import workspace_names
+from holdfast.agents.paths import OwnFiles, workspace_path
 from holdfast.agents.permissions import Permissions
 from holdfast.agents.refusals import Miss, Refusal
 from holdfast.agents.sandbox import Sandbox
@@ -122,7 +123,7 @@ class WorkspaceTools:
 
     @functools.cached_property
     def list_files(self) -> Tool[..., str]:
-        """`list_files(path=".")`: what is in one directory; links are told, not followed."""
+        """`list_files(path=".")`: one directory, without ignored files; links are told."""
         return self._tool(self._list_files, "list_files", Effect.READ)
 
     @functools.cached_property
@@ -191,13 +192,19 @@ class WorkspaceTools:
         return _lines_told(part, first, len(lines), whole=text.encode() == content.data)
 
     def _list_files(self, path: str = ".") -> str:
-        """List a directory: directories end with a slash, links with an @.
+        """List a directory, without what git ignores. Directories end with a slash, links with @.
 
         Args:
             path: relative to the workspace.
         """
         where = workspace_path(path, allow_root=True)
-        found = [e for e in self._files.entries(where) if not is_protected(e.name)]
+        entries = self._files.entries(where)
+        # What has no part in the fingerprint isn't shown: equal contents look equal.
+        names = workspace_names(self.root, OwnFiles(self.root))
+        prefix = "" if where == "." else f"{where}/"
+        inside = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
+        here = {name.partition("/")[0] for name in inside}
+        found = [entry for entry in entries if entry.name in here]
         marks = {"directory": "/", "link": "@", "special": " (no file)"}
         lines = [
             f"{_printable(e.name)}{marks.get(e.kind, '')}"

@@ -21,6 +21,7 @@ class Lazy(NamedTuple):
 SECTIONS: dict[str, dict[str, Lazy]] = {
     "Run": {
         "demo": Lazy("demo", "Watch a real job survive kill -9."),
+        "agent": Lazy("agent", "Reach a goal in a workspace with a model: plan, carry out, prove."),
         "run": Lazy("running", "Run a task here to its end, or go on with it."),
         "submit": Lazy("running", "Record a task for workers to execute, and print its id."),
         "worker": Lazy("worker", "Execute tasks until told to stop."),

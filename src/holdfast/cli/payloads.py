@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import NamedTuple
 
 from holdfast import codec, error_codec, errors
@@ -29,9 +30,17 @@ def load_value(store: Store, task_id: str, column: bytes | None) -> object:
     except (errors.DecodingError, errors.StoreError) as error:
         return Opaque(len(column), one_line(str(error)))
     try:
-        return codec.decode(data)
+        return _decode(data)
     except errors.DecodingError as error:
         return Opaque(len(data), one_line(str(error)))
+
+
+def _decode(data: bytes) -> object:
+    try:
+        return codec.decode(data)
+    except errors.DecodingError:
+        importlib.import_module("holdfast.agents.results")  # what agents record is known then
+        return codec.decode(data)
 
 
 def outcome_of(store: Store, task_id: str, entry: Entry) -> object:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
 from pydantic import TypeAdapter
-from pydantic_ai.exceptions import ModelRetry
+from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.messages import (
     AudioUrl,
     BinaryContent,
@@ -190,10 +190,13 @@ class RecordedToolset(WrapperToolset[Any]):
         )
         if held is not None:
             recorded.settle_after = held.settle_after
-        if not same:
-            return await self.context.tool(recorded, **given)
-        async with self.context.scope(f"same.{same}"):
-            return await self.context.tool(recorded, **given)
+        try:
+            if not same:
+                return await self.context.tool(recorded, **given)
+            async with self.context.scope(f"same.{same}"):
+                return await self.context.tool(recorded, **given)
+        except errors.ApprovalRejectedError as no:
+            raise ToolFailed(str(no)) from no  # the model is told, and does what it can without
 
 
 @functools.lru_cache(maxsize=4096)

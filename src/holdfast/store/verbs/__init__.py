@@ -110,6 +110,7 @@ from holdfast.store.verbs.tasks import (
     list_tasks,
     retry_task,
     statuses_of,
+    task_of_key,
     tasks_after,
     tasks_to_verify,
 )
@@ -241,6 +242,7 @@ __all__ = [
     "slot_of",
     "statuses_of",
     "take_signal",
+    "task_of_key",
     "tasks_after",
     "tasks_to_verify",
     "use_approval",

@@ -238,6 +238,13 @@ def tasks_after(task_id: str, limit: int) -> Steps[list[str]]:
 
 
 @verb()
+def task_of_key(name: str, key: str) -> Steps[Task | None]:
+    """Return the task that a key names among those of one name."""
+    rows = yield from run("task.by_key", name=name, key=key)
+    return _task(rows[0]) if rows else None
+
+
+@verb()
 def list_children(task_id: str) -> Steps[list[Task]]:
     """Return the child tasks of a task."""
     rows = yield from run("task.children", task_id=task_id)
