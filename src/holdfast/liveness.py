@@ -237,27 +237,37 @@ class Observer:
         workers, overdue, ended = await self._store.beside(self._read)
         known = {worker.worker_id for worker in workers}
         self._seen = {name: seen for name, seen in self._seen.items() if name in known}
+        gone = [worker for worker in workers if worker.worker_id in ended]
+        late = [
+            worker
+            for worker in workers
+            if worker.worker_id not in ended
+            and (self._is_silent(worker) or worker.worker_id in overdue)
+        ]
+        await self._store.beside(lambda: self._end_hung(late))
         taken: list[TakenBack] = []
-        for worker in workers:
-            if worker.worker_id in ended:
-                taken += await self._expire(worker, None)
-            elif self._is_silent(worker) or worker.worker_id in overdue:
-                taken += await self._expire(worker, worker.renewals)
+        for worker in gone:
+            taken += await self._expire(worker, None)
+        for worker in late:
+            taken += await self._expire(worker, worker.renewals)
         return taken
 
     def _read(self) -> tuple[list[WorkerRecord], set[str], set[str]]:
         """Return the workers, those that are overdue, and those whose process has ended."""
         workers = self._store.read(verbs.list_workers())
         overdue = set(self._store.read(verbs.overdue_workers()))
-        self._end_hung([worker.lease for worker in workers if worker.worker_id in overdue])
         alive = self._store.engine.alive
         return workers, overdue, {each.worker_id for each in workers if alive(each.slot) is False}
 
-    def _end_hung(self, leases: list[float]) -> None:
-        """Free the rows that a worker which lost its lease, or anybody, may still have locked."""
+    def _end_hung(self, late: list[WorkerRecord]) -> None:
+        """Free the rows that a worker which lost its lease, or anybody, may still have locked.
+
+        Its last transaction is younger than its lease: it began after the last renewal.
+        """
         now = self._store.clock.boottime()
-        if leases or now >= self._hung_at:
-            self._store.read(verbs.end_hung_transactions(min([HUNG, *leases])))
+        if late or now >= self._hung_at:
+            seconds = min([HUNG, *(worker.lease / 2 for worker in late)])
+            self._store.read(verbs.end_hung_transactions(seconds))
             self._hung_at = now + HUNG / 3
 
     async def _expire(self, worker: WorkerRecord, seen: int | None) -> list[TakenBack]:
