@@ -14,6 +14,7 @@ from holdfast.attempt import Attempt
 from holdfast.branches import ApprovalNeed
 from holdfast.entries import identity_of, marker
 from holdfast.evidence import WorkspaceRef
+from holdfast.handing_back import hand_back
 from holdfast.handlers import Handlers
 from holdfast.invocation import Invocation
 from holdfast.journal import Draft, LeaseCheck
@@ -315,11 +316,8 @@ class Execution:
         The chain in memory may be ahead of the stored one, so this names no position. Where it
         doesn't answer yet, the worker hands back what nobody executes.
         """
-        now = self._store.now()
         try:
-            await self._store.commit(
-                verbs.abandon_lease(self._journal.lease, now, now + OUTAGE_PAUSE)
-            )
+            await hand_back(self._store, self._journal.lease, OUTAGE_PAUSE)
         except (errors.LeaseLostError, errors.StoreError) as failure:
             log.debug("The lease on %s can't be handed back yet: %s", self._name, failure)
 

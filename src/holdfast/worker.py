@@ -9,6 +9,7 @@ from collections.abc import Callable, Container
 from holdfast import errors
 from holdfast.execution import Execution
 from holdfast.final_check import FinalChecks
+from holdfast.handing_back import hand_back
 from holdfast.handlers import Handlers
 from holdfast.liveness import LEASE, Heartbeat
 from holdfast.loops import Loop
@@ -265,7 +266,7 @@ class Worker:
     async def _hand_back(self, leases: set[Lease]) -> None:
         for lease in leases:
             try:
-                await self._store.commit(verbs.abandon_lease(lease, self._store.now()))
+                await hand_back(self._store, lease)
             except errors.LeaseLostError:
                 continue  # it was taken back
 
