@@ -49,10 +49,12 @@ class RecordedEngine(SqliteEngine):
         self.disk = disk
         self.commits: list[Commit] = []
         self._synchronous = synchronous
-        opened_before = (disk.folder / DATABASE).exists()
+        found = state_in(disk.folder)
         super().__init__(str(disk.folder / DATABASE), SystemClock(), DEADLINE)
-        # A new database that is lost with the power is made anew: it held nothing.
-        self.commits.append(Commit(state_of(self._writer), 0, 0 if opened_before else None))
+        # A database that was still to be made, or to be migrated, holds nothing: when that is lost
+        # with the power, it is done anew.
+        made = state_of(self._writer)
+        self.commits.append(Commit(made, 0, 0 if made == found else None))
 
     def _connect(self) -> apsw.Connection:
         with _opening:
@@ -82,6 +84,19 @@ def state_of(connection: apsw.Connection) -> bytes:
         rows = sorted(map(repr, connection.execute(f'SELECT * FROM "{table}"')))  # noqa: S608
         state.update(repr((table, rows)).encode())
     return state.digest()
+
+
+def state_in(folder: Path) -> bytes | None:
+    """Return the digest of the database in a folder, if there is one, by way of a copy."""
+    if not (folder / DATABASE).exists():
+        return None
+    with tempfile.TemporaryDirectory() as place:
+        copy = shutil.copytree(folder, Path(place, "copy"))
+        connection = apsw.Connection(str(copy / DATABASE))
+        try:
+            return state_of(connection)
+        finally:
+            connection.close()
 
 
 class Note(msgspec.Struct):
