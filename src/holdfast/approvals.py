@@ -86,6 +86,8 @@ class Approvals:
     def __init__(self, journal: Journal, waits: Waits) -> None:
         self._journal = journal
         self._waits = waits
+        self._left: dict[bytes, int] = {}
+        """Requests of this attempt that nobody waits for any more, by what they ask."""
 
     async def approval(self, wanted: Wanted) -> Approval:
         """Wait for an approval, and use it up.
@@ -157,8 +159,15 @@ class Approvals:
 
     async def _wait(self, wanted: Wanted, recorded: Recorded | None) -> Granted:
         seq, found = await self._asked(wanted, recorded)
-        need = _need(found)
-        if not await self._waits.until(need, lambda: not self._is_undecided(self._read(seq))):
+        need, answered = _need(found), False
+        try:
+            answered = await self._waits.until(
+                need, lambda: not self._is_undecided(self._read(seq))
+            )
+        finally:
+            if not answered:
+                self._left[wanted.identity] = seq
+        if not answered:
             message = (
                 f"{need.text}. Nothing was called. `holdfast approve {need.entry}` or `holdfast "
                 f"reject {need.entry}` answers."
@@ -168,7 +177,8 @@ class Approvals:
 
     async def _asked(self, wanted: Wanted, recorded: Recorded | None) -> tuple[int, ApprovalRecord]:
         """Return the request there is, or ask."""
-        found = None if recorded is None else self._read(recorded.entry.seq)
+        seq = self._left.pop(wanted.identity, None) if recorded is None else recorded.entry.seq
+        found = None if seq is None else self._read(seq)
         if found is not None:
             return found.seq, found
         journal, now = self._journal, self._journal.store.now()

@@ -46,6 +46,14 @@ def estimate(arguments: Mapping[str, Any]) -> Usage:
     return Usage(-(-size // BYTES_PER_TOKEN), max(given, default=OUTPUT_TOKENS))
 
 
+class TooLittleError(Exception):
+    """Too little of a budget is left for a call; `need` is what to wait for."""
+
+    def __init__(self, need: BudgetNeed) -> None:
+        super().__init__(need.text)
+        self.need = need
+
+
 class BudgetGate:
     """Lets the model calls of one work item pass that its task's budget allows.
 
@@ -67,23 +75,40 @@ class BudgetGate:
         return self._budget is not None
 
     async def reserve(self, intent: Draft, usage: Usage) -> Entry:
-        """Record a call's intent and reserve what it may take; waits until that much is left.
+        """Record a call's intent and reserve what it may take.
 
         Raises:
             UnknownPriceError: the budget limits money, and the call's price isn't known.
-            BudgetExhaustedError: too little is left, and there is nobody to wait.
+            TooLittleError: too little is left: give back what others want, `wait`, and try again.
         """
         charge = self._charge(intent.name, usage)
-        while True:
-            await self._until_enough(intent.name, charge)
-            append = self._journal.extend((intent,))
-            entry = append.entries[-1]
-            now = self._journal.store.now()
-            verb = verbs.reserve_budget(self._journal.lease, append, charge, now)
-            if await self._journal.write(verb):
-                return entry
-            why = encode_payload("the budget didn't allow it")  # others were quicker
-            await self._journal.record(settling(entry, EntryStatus.RELEASED, why))
+        found = self._read()  # so that waiting writes nothing
+        if found is not None and not found.has(charge.tokens, charge.nanos):
+            raise TooLittleError(_need(found, intent.name, charge))
+        append = self._journal.extend((intent,))
+        entry = append.entries[-1]
+        now = self._journal.store.now()
+        verb = verbs.reserve_budget(self._journal.lease, append, charge, now)
+        if await self._journal.write(verb):
+            return entry
+        why = encode_payload("the budget didn't allow it")  # others were quicker
+        await self._journal.record(settling(entry, EntryStatus.RELEASED, why))
+        return await self.reserve(intent, usage)
+
+    async def wait(self, need: BudgetNeed) -> None:
+        """Wait, holding no slot, until so much is left.
+
+        Raises:
+            BudgetExhaustedError: there is nobody to wait.
+        """
+
+        def is_enough() -> bool:
+            found = self._read()
+            return found is None or found.has(need.tokens, need.nanos)
+
+        if not await self._waits.until(need, is_enough):
+            message = f"{need.text}. Nothing was sent. `holdfast budget {need.root_id}` adds to it."
+            raise errors.BudgetExhaustedError(message)
 
     async def settle(self, intent: Entry, outcome: Draft, usage: Usage | None) -> Entry:
         """Record a call's outcome and what it took instead of what it had reserved.
@@ -119,30 +144,12 @@ class BudgetGate:
         tokens = usage.input_tokens + usage.output_tokens
         return Charge(self._root_id, tokens, nanos_of(usage.cost or 0.0))
 
-    async def _until_enough(self, name: str, charge: Charge) -> None:
-        found = self._read()
-        if found is None or found.has(charge.tokens, charge.nanos):
-            return
-        need = BudgetNeed(
-            charge.root_id, charge.tokens, charge.nanos, _explain(found, name, charge)
-        )
-
-        def is_enough() -> bool:
-            now = self._read()
-            return now is None or now.has(charge.tokens, charge.nanos)
-
-        if not await self._waits.until(need, is_enough):
-            message = (
-                f"{need.text}. Nothing was sent. `holdfast budget {charge.root_id}` adds to it."
-            )
-            raise errors.BudgetExhaustedError(message)
-
     def _read(self) -> BudgetRecord | None:
         return self._journal.store.read(verbs.get_budget(self._root_id))
 
 
-def _explain(found: BudgetRecord, name: str, charge: Charge) -> str:
-    """Say for people what of a budget is left, and what the next call needs."""
+def _need(found: BudgetRecord, name: str, charge: Charge) -> BudgetNeed:
+    """Return what a call waits for, saying what is left and what it may take."""
     parts: list[str] = []
     if found.token_limit is not None and found.tokens + charge.tokens > found.token_limit:
         whole = " alone, more than the whole budget" * (charge.tokens > found.token_limit)
@@ -156,7 +163,8 @@ def _explain(found: BudgetRecord, name: str, charge: Charge) -> str:
             f"{dollars(found.nanos)} of {dollars(found.nano_limit)} are spent or reserved, and "
             f"{name} may take {dollars(charge.nanos)}{whole}"
         )
-    return f"the budget is too small: {'; '.join(parts)}"
+    text = f"the budget is too small: {'; '.join(parts)}"
+    return BudgetNeed(charge.root_id, charge.tokens, charge.nanos, text)
 
 
 def dollars(nanos: int) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from holdfast import codec, errors, packing
 from holdfast.branches import POLL, AloneWaits, QuotaNeed, Waits, current_scope
-from holdfast.budgets import BudgetGate, Reserve, estimate
+from holdfast.budgets import BudgetGate, Reserve, TooLittleError, estimate
 from holdfast.entries import Draft, Recorded, check_key_reuse, identity_of, request_payload
 from holdfast.failures import as_recorded, decode_failure, encode_failure, raise_from, tag
 from holdfast.journal import Journal
@@ -39,8 +39,8 @@ _OURS = (
     errors.LeaseError,
     errors.StoreError,
     errors.UnknownPriceError,
-    errors.BudgetExhaustedError,
     errors.RateLimitedError,
+    TooLittleError,
 )
 """What is no outcome of the call: it ends the attempt, was raised before the call, or is waited
 for."""
@@ -187,6 +187,8 @@ class LLMOutputCache:
                 return await self._generate_and_record(journal, request, reuse, reserve)
             except errors.RateLimitedError as error:
                 await self._refused(journal, request, error, refusals)
+            except TooLittleError as error:
+                await self._budget(journal).wait(error.need)
             finally:
                 self._under_way.remove(request.identity)
 

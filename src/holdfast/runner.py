@@ -302,17 +302,26 @@ class TaskRunner:
         return block_on(resume(), "resume_from_checkpoint", "fork")
 
     async def fork(
-        self, checkpoint_id: str, *, state: object = ..., allow_repeat: bool = False
+        self,
+        checkpoint_id: str,
+        *,
+        state: object = ...,
+        allow_repeat: bool = False,
+        budget: Budget | None = None,
     ) -> str:
         """Make a new task that goes on from a checkpoint of another; returns its id.
+
+        It has no budget but the one that is given here, and nothing that was approved for the
+        original.
 
         Raises:
             CheckpointNotFoundError: there is none, or its evidence doesn't hold.
             UsageError: the original made `once` calls after it, which the new task would repeat.
         """
         return await fork(
-            self.store, self.verifier, checkpoint_id, state=state, allow_repeat=allow_repeat
-        )
+            self.store, self.verifier, checkpoint_id, state=state, allow_repeat=allow_repeat,
+            budget=budget,
+        )  # fmt: skip
 
     async def execute_work_item_with_checkpoint(self, task_id: str, item_id: str) -> ItemRecord:
         """Make one attempt at one work item and return its record.

@@ -240,6 +240,25 @@ def test_an_answer_from_the_shared_cache_costs_nothing(runner, model):
     assert model.asked == ["a"]
 
 
+def test_a_call_that_waits_for_its_budget_keeps_nobody_from_the_shared_cache(runner, model):
+    """Two equal calls that share their output: the second must not wait for the first for ever."""
+    chat = asks(runner, model, "a", reuse=True)
+
+    @runner.task
+    async def both(ctx) -> None:
+        one = ctx.options(reserve=TEN, reuse=True)
+        await ctx.gather(one.llm(model.ask, "a"), one.llm(model.ask, "a"))
+
+    handle = runner.options(budget=Budget(tokens=9)).submit(both)
+    with pytest.raises(errors.TaskBlockedError):
+        handle.run()
+    assert runner.submit(chat).run() == 1  # another task may generate it
+    runner.add_to_budget(handle.task_id, tokens=1)
+    handle.run()
+    assert model.asked == ["a"]
+    assert spent(runner, handle.task_id) == (0, 0)
+
+
 def test_a_call_that_an_attempt_left_open_is_made_again_and_the_first_stays_spent(runner, model):
     @runner.task(timeout=0.3, retry=NOW)
     async def chat(ctx) -> object:

@@ -765,3 +765,23 @@ def test_alone_a_wait_for_a_person_ends_at_once():
     from holdfast.branches import DoubtNeed
 
     assert not asyncio.run(AloneWaits().until(DoubtNeed("a:b:1", "x"), lambda: False))
+
+
+# -- approvals -------------------------------------------------------------------------------------
+
+
+def test_used_alone_a_call_that_must_be_approved_says_so_and_finds_its_approval(attempt, store):
+    act = Counted("made")
+    approved = tool(effect="once", name="act", approve=True)(act)
+
+    async def body(ledger):
+        with pytest.raises(errors.ApprovalNeededError) as needed:
+            await ledger.execute_or_replay(approved)
+        assert f"`holdfast approve {needed.value.entry}`" in str(needed.value)
+        assert act.calls == 0
+        await operations.approve(store, needed.value.entry)
+        return await ledger.execute_or_replay(approved)
+
+    assert attempt(body) == "made"
+    assert attempt(lambda ledger: ledger.execute_or_replay(approved)) == "made"
+    assert act.calls == 1
