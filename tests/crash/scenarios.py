@@ -29,7 +29,7 @@ from holdfast.models import MAIN, Claimed
 from holdfast.states import CheckpointType, Effect, EntryKind, EntryStatus, ItemStatus
 from holdfast.store import open_store, verbs
 from holdfast.store.payload import encode_payload
-from holdfast.store.verbs import Charge, ClaimFilter, Finish, NewItem, NewTask, Parked
+from holdfast.store.verbs import Asked, Charge, ClaimFilter, Finish, NewItem, NewTask, Parked
 from holdfast.sweep import RecoverySweep
 from holdfast.testing import CrashingEngine, CrashPlan, Point, Process, open_with_plan
 from holdfast.testing.checker import take_snapshot
@@ -338,6 +338,11 @@ def writes(store, claimed):
             lease, entry(), Finish(nothing, b"h" * 32, changed=True, proven=False), now
         ),
         "abandon_lease": verbs.abandon_lease(lease, now),
+        "request_approval": verbs.request_approval(
+            lease, entry(), Asked("late", "", b"d" * 32, "late?", None), now
+        ),
+        "use_approval": verbs.use_approval(lease, entry(), 1, now),
+        "expire_approval": verbs.expire_approval(lease, entry(), 1, now),
         "reserve_budget": verbs.reserve_budget(lease, entry(), Charge("t", 1, 1), now),
         "settle_budget": verbs.settle_budget(lease, entry(), "t", 1, 1, 1, now),
     }
