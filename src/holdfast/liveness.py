@@ -262,11 +262,12 @@ class Observer:
     def _end_hung(self, late: list[WorkerRecord]) -> None:
         """Free the rows that a worker which lost its lease, or anybody, may still have locked.
 
-        Its last transaction is younger than its lease: it began after the last renewal.
+        Its last transaction is younger than its lease: it began after the last renewal. A third of
+        a lease is as long as a program waits for an answer.
         """
         now = self._store.clock.boottime()
         if late or now >= self._hung_at:
-            seconds = min([HUNG, *(worker.lease / 2 for worker in late)])
+            seconds = min([HUNG, *(worker.lease / 3 for worker in late)])
             self._store.read(verbs.end_hung_transactions(seconds))
             self._hung_at = now + HUNG / 3
 

@@ -38,7 +38,7 @@ SELECT
 FROM (
     SELECT work_items.*, item_id = ANY (ARRAY(SELECT json_array_elements_text(:before::json))) AS before
     FROM holdfast.work_items WHERE task_id = :source
-)
+) AS copied
 
 -- name: fork.edges
 -- Its plan.
