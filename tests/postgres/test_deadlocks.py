@@ -6,11 +6,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from support.writes import new_task
 
 from holdfast.store import open_store, verbs
 from holdfast.store.committer import drive
+from holdfast.store.postgres_url import parse_url
 from holdfast.store.verb import run, verb
 
 TASKS = ("01a", "01b")
@@ -79,14 +81,24 @@ def test_batches_lock_in_one_order_whatever_order_their_operations_came_in(store
     assert refused == []
 
 
-def test_an_operation_that_loses_a_deadlock_is_run_again(stores):
+def test_an_operation_that_loses_a_deadlock_is_run_again(stores, postgres_url):
     one, two = stores
     two.engine.begin(wait=True)
     drive(lock(TASKS[1]).start(), two.engine.execute)
     with ThreadPoolExecutor(1) as threads:
         loses = threads.submit(one.commit(lock(*TASKS)).wait)
-        time.sleep(0.3)  # it waits for the second, and is the first whose patience ends
+        _until_it_waits(postgres_url)  # for the second; it is the first whose patience ends
         drive(lock(TASKS[0]).start(), two.engine.execute)
         two.engine.commit()
         assert loses.result(20) is None
     assert one.read(verbs.get_task(TASKS[0])).status == "running"
+
+
+def _until_it_waits(url):
+    place = parse_url(url)
+    with psycopg.connect(place.server, autocommit=True) as connection:
+        ends = time.monotonic() + 20
+        query = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
+        while not connection.execute(query, (f"%{place.schema}.%",)).fetchone():
+            assert time.monotonic() < ends
+            time.sleep(0.02)
