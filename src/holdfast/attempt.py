@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
@@ -13,10 +14,13 @@ from holdfast.handlers import Handlers
 from holdfast.journal import Journal, LeaseCheck
 from holdfast.llm_cache import LLMOutputCache
 from holdfast.models import Claimed, ItemRecord, Task
+from holdfast.redaction import redact
 from holdfast.store import Store, verbs
 from holdfast.store.payload import decode_payload
 from holdfast.tool_ledger import ToolLedger
 from holdfast.verifiers import EvidenceVerifier
+
+log = logging.getLogger("holdfast")
 
 
 class Attempt:
@@ -65,7 +69,10 @@ class Attempt:
 
     async def close(self) -> None:
         """Close what was opened for the attempt; called when its handler has ended."""
-        await self._holding.aclose()
+        try:
+            await self._holding.aclose()
+        except Exception as error:  # noqa: BLE001  how the attempt ended doesn't depend on it
+            log.warning("What an attempt had opened doesn't close: %s", redact(repr(error)))
 
     @property
     def results(self) -> dict[str, Any]:

@@ -205,6 +205,19 @@ def test_what_is_no_message_is_refused_before_anything_is_sent(serve, runner, me
     assert server.count == 0
 
 
+@BOTH
+def test_the_calls_of_an_attempt_share_their_connections_which_end_with_it(serve, runner, model):
+    server = serve(lambda asked: "Yes.")
+
+    @runner.task
+    async def ask(ctx: Context) -> None:
+        for question in "abc":
+            await ctx.llm(model, question)
+
+    runner.run(ask)
+    assert (server.count, server.connections) == (3, 1)
+
+
 # -- what it used ---------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support.model_server import Fail, Say, Use
+from support.model_server import Fail, Say, Use, too_many_requests
 
 from holdfast import Context, errors
 
@@ -142,6 +142,18 @@ def test_a_stream_that_never_began_is_tried_again_in_place(serve, runner, no_pau
 
     assert runner.run(read) == WORDS
     assert server.count == 3
+
+
+@BOTH
+def test_a_stream_waits_for_a_quota_as_a_whole_answer_does(serve, runner, model):
+    server = serve(lambda asked: LONG if asked.nth else too_many_requests(1))
+
+    @runner.task
+    async def read(ctx: Context) -> list[str]:
+        return [word async for word in ctx.stream(model, "Tell me.")]
+
+    assert runner.run(read) == WORDS
+    assert server.count == 2
 
 
 def test_streams_side_by_side_don_t_mix(serve, runner):

@@ -267,6 +267,8 @@ class ModelServer:
         self.script = script
         self.requests: list[Asked] = []
         """Every request, in the order they came."""
+        self.connections = 0
+        """How many connections were made."""
         self._log = log
         self._lock = threading.Lock()
         self._seen: Counter[str] = Counter()
@@ -334,6 +336,7 @@ class ModelServer:
 
     def note_connection(self, connection: socket.socket, *, there: bool) -> None:
         with self._lock:
+            self.connections += there
             (self._connections.add if there else self._connections.discard)(connection)
 
     def take(self, protocol: str, body: Json, headers: dict[str, str]) -> tuple[int, Asked]:

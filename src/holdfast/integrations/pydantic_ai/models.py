@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from typing import Any, cast
 
@@ -147,7 +147,8 @@ class _Relayed(StreamedResponse):
 
     async def close_stream(self) -> None:
         """Cancel the request."""
-        await self._events.aclose()
+        with suppress(RuntimeError):  # somebody is reading it right now, and goes on
+            await self._events.aclose()
 
     def get(self) -> ModelResponse:
         """Return the answer; what has come of it so far."""

@@ -31,7 +31,7 @@ from holdfast.context import Context
 from holdfast.integrations.pydantic_ai.effects import ANSWERS, Effects, held_tool
 from holdfast.registry import register_result, register_type
 from holdfast.states import Effect
-from holdfast.tool import Tool
+from holdfast.tool import SETTLE_AFTER, Tool
 
 _definitions = TypeAdapter(dict[str, ToolDefinition])
 _instructions = TypeAdapter(str | InstructionPart | list[str | InstructionPart] | None)
@@ -185,11 +185,10 @@ class RecordedToolset(WrapperToolset[Any]):
             reconcile=held and held.reconcile,
             observe=held and held.observe,
             repeatable=held and held.repeatable,
+            settle_after=held.settle_after if held else SETTLE_AFTER,
             no_effect=(*ANSWERS, *(held.no_effect if held else ())),
             timeout=held and held.timeout,
         )
-        if held is not None:
-            recorded.settle_after = held.settle_after
         try:
             if not same:
                 return await self.context.tool(recorded, **given)
