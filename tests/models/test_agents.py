@@ -503,3 +503,40 @@ def test_a_prompt_that_changed_doesn_t_send_again_what_was_sent(serve, runner, q
             runner.run(work)
     assert outbox == ["ann"]
     assert server.count >= 3
+
+
+# -- approvals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_a_tool_that_needs_an_approval_waits_for_a_person(serve, runner, yes):
+    uses = (Use("look"), Use("send", {"to": "ann"}))
+    server = serve(lambda asked: asked.results[1].text if asked.round else Say(calls=uses))
+    agent, done = Agent(OPENAI), []
+
+    @agent.tool_plain(metadata={"holdfast": "read"})
+    def look() -> str:
+        done.append("looked")
+        return "seen"
+
+    @agent.tool_plain(requires_approval=True)
+    async def send(to: str) -> str:
+        done.append(to)
+        return f"sent to {to}"
+
+    @runner.task
+    async def work(ctx: Context) -> str:
+        return (await DurableAgent(agent).run(ctx, "send it")).output
+
+    with pytest.raises(errors.TaskBlockedError, match="send") as blocked:
+        runner.run(work)
+    assert done == ["looked"]
+    (entry,) = blocked.value.entries
+    if yes:
+        runner.approve(entry, by="eve")
+        assert runner.run(work) == "sent to ann"
+    else:
+        runner.reject(entry, by="eve", reason="not today")
+        assert "not today" in runner.run(work)
+    assert done == ["looked"] + ["ann"] * yes
+    assert server.count == 2
