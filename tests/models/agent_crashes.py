@@ -23,6 +23,15 @@ from holdfast.testing import CrashPlan, Point, Process, open_with_plan
 MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5"]
 
 
+STREAMED = MODELS[1]
+"""Its answers are read while they come."""
+
+
+async def read_on(_, events):
+    async for _ in events:
+        pass
+
+
 def note(file, line):
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.write(descriptor, f"{line}\n".encode())
@@ -63,7 +72,9 @@ def run(model, prompt, plan):
 
     @runner.task
     async def clerk(ctx: Context, prompt: str) -> str:
-        return (await durable.run(ctx, prompt, deps=plan)).output
+        handler = read_on if model == STREAMED else None
+        result = await durable.run(ctx, prompt, deps=plan, event_stream_handler=handler)
+        return result.output
 
     try:
         return {"said": runner.run(clerk, prompt), "counts": dict(plan.counts)}

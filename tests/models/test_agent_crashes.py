@@ -49,15 +49,17 @@ def test_killed_at_every_boundary_each_answer_is_paid_for_once_and_nothing_is_se
         distinct[request.prompt].add(request.digest)
 
     assert len(points) >= 30
-    lost = 0
+    lost: list[str] = []
     for point in points:
         prompt = point["point"]
         assert len(distinct[prompt]) == 3, point
         # What was answered and not yet recorded can't be known: that one answer is asked for again.
         extra = asked[prompt] - 3
         assert extra in {0, 1}, point
-        lost += extra
-    assert lost == 3  # right before each of the three answers was recorded
+        lost += [point["label"]] * extra
+    # Right before each of the three answers was recorded. Other loops may commit meanwhile, too.
+    assert 3 <= len(lost) <= 6, lost
     # Around each call of `send`: after its intent, before and after its effect, before its outcome.
     assert 8 <= sum(point["doubts"] for point in points) <= 14
-    assert {request.protocol for request in server.requests} == {"responses", "anthropic"}
+    whole_or_streamed = {(request.protocol, request.stream) for request in server.requests}
+    assert whole_or_streamed == {("responses", False), ("anthropic", True)}

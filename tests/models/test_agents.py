@@ -508,6 +508,29 @@ def test_a_prompt_that_changed_doesn_t_send_again_what_was_sent(serve, runner, q
 # -- approvals ------------------------------------------------------------------------------------
 
 
+def test_a_holdfast_tool_that_must_be_approved_must_be_in_an_agent_too(serve, runner):
+    serve(lambda asked: asked.results[0].text if asked.round else Say(calls=(Use("pay"),)))
+    paid: list[int] = []
+
+    @tool(approve=True)
+    async def pay() -> str:
+        paid.append(1)
+        return "paid"
+
+    agent = Agent(OPENAI, tools=[pay])
+
+    @runner.task
+    async def work(ctx: Context) -> str:
+        return (await DurableAgent(agent).run(ctx, "pay it")).output
+
+    with pytest.raises(errors.TaskBlockedError) as blocked:
+        runner.run(work)
+    assert paid == []
+    runner.approve(*blocked.value.entries, by="eve")
+    assert runner.run(work) == "paid"
+    assert paid == [1]
+
+
 @pytest.mark.parametrize("yes", [True, False])
 def test_a_tool_that_needs_an_approval_waits_for_a_person(serve, runner, yes):
     uses = (Use("look"), Use("send", {"to": "ann"}))
