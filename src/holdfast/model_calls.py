@@ -239,11 +239,11 @@ class ModelStream:
 
     async def __aiter__(self) -> AsyncGenerator[str]:
         """Yield the text of the answer, piece by piece."""
-        from holdfast.providers.answers import text_of
-
         events = self.events()
         try:
             async for event in events:
+                from holdfast.providers.answers import text_of  # there is one, so it's imported
+
                 if text := text_of(event):
                     yield text
         finally:

@@ -321,14 +321,23 @@ from holdfast import TaskRunner
 runner = TaskRunner("sqlite:///holdfast.db")
 @runner.task
 async def ask(ctx):
-    return await ctx.llm("openai:gpt-5-mini", "hello")
+    CALL
 runner.run(ask)
 """
 
 
-def test_without_pydantic_ai_the_error_says_how_to_install_it(tmp_path):
+@pytest.mark.parametrize(
+    "call",
+    [
+        'await ctx.llm("openai:gpt-5-mini", "hello")',
+        '[text async for text in ctx.stream("openai:gpt-5-mini", "hello")]',
+        "import holdfast.integrations.pydantic_ai",
+    ],
+)
+def test_without_pydantic_ai_the_error_says_how_to_install_it(tmp_path, call):
+    program = WITHOUT.replace("CALL", call)
     done = subprocess.run(  # noqa: S603  our own program
-        [sys.executable, "-c", WITHOUT], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert "pip install 'holdfast[agent]'" in done.stderr
     assert "Nothing was sent" in done.stderr
