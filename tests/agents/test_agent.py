@@ -15,6 +15,8 @@ from support.agent_bench import EDIT, RIGHT, item, plan, scripted
 from support.agent_script import FIXED, NOTES, restore
 from support.model_server import Asked, Fail, Say, Use
 
+from holdfast import Context, TaskRunner
+from holdfast.agents.conversation import CORRECTIONS
 from holdfast.cli.application import load_runner
 from holdfast.states import FINAL_TASK
 from holdfast.store import open_store, verbs
@@ -216,7 +218,7 @@ def test_corrections_are_bounded_and_so_are_rounds(bench):
     ended = bench.agent("Fix the bug", *RIGHT, "--max-rounds", "2")
     assert ended.code == 5
     assert "The goal wasn't reached in 2 rounds." in ended.err
-    assert bench.server.count == 2 * 3
+    assert bench.server.count == 2 * (1 + CORRECTIONS)
 
 
 # -- gates, and rounds ----------------------------------------------------------------------------
@@ -391,6 +393,21 @@ def test_what_makes_no_sense_is_refused_before_anything_is_recorded(bench, words
     assert not bench.server.requests
 
 
+def test_only_an_agents_task_can_be_gone_on_with(bench):
+    runner = TaskRunner(bench.url)
+
+    @runner.task
+    async def other(ctx: Context) -> None:
+        """Do nothing."""
+
+    task_id = runner.submit(other).task_id
+    runner.close()
+    ended = bench.resume(task_id)
+    assert ended.code == 2
+    assert "is no agent's" in ended.err
+    assert bench.resume("gone").code == 3
+
+
 def test_without_the_extra_one_line_says_what_to_install(bench, monkeypatch):
     monkeypatch.setattr("holdfast.providers.find_spec", lambda _: None)
     ended = bench.holdfast("agent", "Fix it", "--model", "openai:x")
@@ -515,6 +532,19 @@ def test_a_budget_that_is_used_up_parks_the_task_however_often_it_is_started(ben
     assert bench.holdfast("budget", first.task_id, "--add-tokens", "100000").code == 0
     assert bench.agent(*words).code == 0
     assert bench.server.count == bench.server.distinct == 3
+
+
+def test_what_a_kill_left_open_stays_spent(bench):
+    bench.server.script = lambda _: Say("too late", delay=30)
+    words = ("Fix the bug", *RIGHT, "--budget", "12k")  # enough, if nothing is lost
+    bench.kill_when_asked(*words)
+    bench.server.script = FIX
+    ended = bench.agent(*words)
+    assert ended.code == 6, ended.err
+    spent = json.loads(bench.holdfast("budget", ended.task_id, "--json").out)["tokens"]
+    assert 6_000 < spent["spent"] < 12_000  # what was answered took less than 3,000
+    assert bench.holdfast("budget", ended.task_id, "--add-tokens", "100000").code == 0
+    assert bench.agent(*words).code == 0
 
 
 def test_a_budget_of_money_covers_the_whole_task(bench):

@@ -5,6 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -52,10 +56,24 @@ class Bench:
 
     def agent(self, goal: str = "Fix the bug", *words: str, model: str = MODEL) -> Ended:
         """Run an agent that asks nobody, unless `words` say otherwise."""
-        given = ["--workspace", str(self.root), "--model", model, "--mode", "implementation"]
+        return self.holdfast("agent", *self._words(goal, *words, model=model))
+
+    def _words(self, goal: str, *words: str, model: str = MODEL) -> list[str]:
+        given = [goal, "--workspace", str(self.root), "--model", model, "--mode", "implementation"]
         if "--approvals" not in words:
             given += ["--approvals", "autonomous"]
-        return self.holdfast("agent", goal, *given, *words)
+        return [*given, *words]
+
+    def kill_when_asked(self, goal: str, *words: str) -> None:
+        """Run an agent in a process of its own, and kill it while the model thinks."""
+        program = Path(sys.executable).with_name("holdfast")
+        command = [str(program), "--db", self.url, "agent", *self._words(goal, *words)]
+        before = self.server.count
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603
+        while self.server.count == before and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
 
     def resume(self, task_id: str, *words: str) -> Ended:
         """Go on with a task."""

@@ -139,7 +139,7 @@ def agent_command(
     with closing(TaskRunner(session.url)) as runner:
         agent = _agent(runner)
         if task is not None:
-            task_id, told = find_task(runner.store, task).root_id, list[str]()
+            task_id, told = _resumed(runner, agent, task), list[str]()
         else:
             wanted = _wanted(cast("str", goal), options)
             task_id, told = _submit(runner, agent, wanted, options, new=new)
@@ -215,6 +215,15 @@ def _submit(
             return submitter.submit(agent.task, assignment).task_id, told
     message = f"This goal was reached {_MOST_TASKS} times with this database. Use another one."
     raise errors.UsageError(message)
+
+
+def _resumed(runner: TaskRunner, agent: Agent, named: str) -> str:
+    """Return the agent's task of that name; one below it stands for it, too."""
+    root = runner.store.read(verbs.get_task(find_task(runner.store, named).root_id))
+    if root.name != agent.task.name:
+        message = f"Task {root.task_id} ({root.name}) is no agent's. `holdfast resume` goes on."
+        raise errors.UsageError(message)
+    return root.task_id
 
 
 def _modes(wanted: Wanted) -> tuple[Sequence[str], list[str]]:
