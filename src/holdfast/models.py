@@ -95,6 +95,11 @@ NANOS = 1_000_000_000
 """Money is counted in billionths of a US dollar: whole numbers add up without loss."""
 
 
+MOST_TOKENS = 2**53
+MOST_COST = 1e9
+"""What a budget limits at most, in tokens and US dollars: a database can count all of it."""
+
+
 class Budget(msgspec.Struct, frozen=True):
     """What a task may spend on model calls, with everything below it: retries, children, resumes.
 
@@ -110,6 +115,12 @@ class Budget(msgspec.Struct, frozen=True):
         given = [each for each in (self.tokens, self.cost) if each is not None]
         if not given or not all(0 <= each < math.inf for each in given):
             message = f"{self} limits nothing. Give tokens, cost (US dollars) or both, 0 or more."
+            raise errors.UsageError(message)
+        if (self.tokens or 0) > MOST_TOKENS or (self.cost or 0) > MOST_COST:
+            message = (
+                f"{self} is too large to count: {MOST_TOKENS:,} tokens and {MOST_COST:,.0f} US "
+                f"dollars are the most."
+            )
             raise errors.UsageError(message)
 
 

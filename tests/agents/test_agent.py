@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from support import agent_script
-from support.agent_bench import EDIT, RIGHT, item, plan, scripted
+from support.agent_bench import EDIT, MODEL, RIGHT, item, plan, scripted
 from support.agent_script import FIXED, NOTES, restore
 from support.model_server import Asked, Fail, Say, Use
 
@@ -129,6 +129,34 @@ def test_new_is_a_new_task_although_one_is_under_way(bench):
     assert bench.agent("Fix the bug", *RIGHT, "--new").task_id != first.task_id
 
 
+@pytest.mark.parametrize(
+    "changed", [("--approvals", "interactive"), ("--sandbox", "required"), ("--sandbox", "off")]
+)
+def test_a_task_under_way_is_not_taken_to_have_rules_that_it_was_not_started_with(bench, changed):
+    bench.server.script = FIX
+    words = ("agent", "Fix the bug", "--workspace", str(bench.root), "--model", MODEL, *RIGHT)
+    waiting = bench.holdfast(*words, "--mode", "implementation")
+    assert waiting.code == 6
+    (entry,) = re.findall(r"holdfast approve (\S+):", waiting.err)
+    bench.holdfast("approve", entry)
+    for again in ((*words, "--mode", "implementation"), ("agent", "--task", waiting.task_id)):
+        ended = bench.holdfast(*again, *changed)
+        assert (ended.code, bench.server.count) == (2, 1)
+        assert "goes on as it was started (approvals assisted, sandbox auto)" in ended.err
+        assert changed[0] in ended.err
+    assert (bench.root / "calc.py").read_text() == agent_script.BUG
+    same = ("--approvals", "assisted", "--sandbox", "auto")
+    assert bench.holdfast("agent", "--task", waiting.task_id, *same).code == 0
+
+
+def test_options_of_a_start_say_nothing_to_a_task_that_is_named(bench):
+    bench.server.script = lambda _: Fail(400, "No.")
+    task_id = bench.agent("Fix the bug", *RIGHT).task_id
+    ended = bench.resume(task_id, "--model", "openai:gpt-5", "--budget", "1")
+    assert ended.code == 2
+    assert "would ignore --model, --budget. Nothing was done." in ended.err
+
+
 def test_another_goal_model_gate_or_workspace_is_another_task(bench, tmp_path):
     bench.server.script = lambda _: Fail(400, "No.")
     agent_script.make_repository(tmp_path / "other")
@@ -199,6 +227,25 @@ def test_another_goal_model_or_workspace_is_planned_anew(bench, what):
 
 
 # -- plans that don't do --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Say(calls=(Use("give_up", {"reason": "Not today."}),)), plan()],
+    ids=["gave up", "no plan"],
+)
+@pytest.mark.parametrize("how", ["retry", "new"])
+def test_what_came_to_no_plan_is_asked_anew(bench, answer, how):
+    bench.server.script = scripted(answer, {})
+    words = ("Fix the bug", *RIGHT, "--max-rounds", "1")
+    failed = bench.agent(*words)
+    assert failed.code == 5
+    bench.server.script = FIX
+    if how == "retry":
+        assert bench.holdfast("retry", failed.task_id).code == 0
+    ended = bench.agent(*words, *(["--new"] if how == "new" else []))
+    assert ended.code == 0, ended.err
+    assert "from the cache" not in ended.err + ended.out
 
 
 def test_a_plan_that_does_not_do_goes_back_with_the_reasons_and_is_corrected(bench):
@@ -381,7 +428,7 @@ def test_a_plan_cannot_claim_what_a_command_of_its_own_says(bench):
         (("Fix it", "--model", "m", "--evidence", "'"), "No closing quotation"),
         (("Fix it", "--model", "m", "--repeatable", ""), "An empty command"),
         (("Fix it", "--model", "m", "--budget", "lots"), "US dollars (2.50) or tokens (200k)"),
-        (("Fix it", "--model", "m", "--budget", "2", "--budget", "$3"), "limits cost twice"),
+        (("Fix it", "--model", "m", "--budget", "2", "--budget", "$3"), "names cost twice"),
         ((" ", "--model", "m"), "A goal has 1 to"),
     ],
 )  # fmt: skip

@@ -301,7 +301,10 @@ def test_a_budget_is_not_made_smaller_nor_given_a_limit_it_had_not(runner, model
     assert operations.budget_of(runner.store, handle.task_id).token_limit == 5
 
 
-@pytest.mark.parametrize("given", [{}, {"tokens": -1}, {"cost": float("inf")}])
-def test_a_budget_that_limits_nothing_is_refused(given):
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"tokens": -1}, {"cost": float("inf")}, {"tokens": 2**53 + 1}, {"cost": 1.1e9}],
+)
+def test_a_budget_that_limits_nothing_or_cannot_be_counted_is_refused(given):
     with pytest.raises(errors.UsageError):
         Budget(**given)

@@ -83,6 +83,10 @@ def test_a_budget_is_shown_and_raised(cli, asked, place):
     assert money.split() == ["US", "dollars", "$0.40", "$0.0000", "$0.0000"]
     document = cli("budget", task_id, "--add-cost", "0.25", "--json").document
     assert document["cost"] == {"limit": 0.65, "spent": 0.0, "reserved": 0.0}
+    assert cli("budget", task_id, "--add", "0.25", "--json").document["cost"]["limit"] == (
+        document["cost"]["limit"] + 0.25
+    )
+    assert cli("budget", task_id, "--add", "5k").code == 2
     assert cli("budget", task_id, "--add-tokens", "5").code == 2  # it has no such limit
     cli("resume", "app:runner", task_id)
     assert cli("budget", task_id, "--json").document["cost"]["spent"] == 0.25

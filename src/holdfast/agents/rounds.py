@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from typing import cast
 
-from holdfast import errors
+from holdfast import codec, errors
 from holdfast.agents.assignment import Assignment, is_stuck
 from holdfast.agents.conversation import Setting, converse
 from holdfast.agents.fingerprint import fingerprint
@@ -125,15 +125,21 @@ class Agent:
         def items(plan: Plan) -> list[WorkItem]:
             return work_items(plan, permitted, self._runner.handlers, self._item, task)
 
-        shared = ctx.options(reuse=Reuse(PLANS_KEPT, namespace=f"plan:{contents}"))
         prompt = planning_prompt(assignment, modes, failed)
+        # The prompt is part of each request anyway: the namespace is this conversation's own.
+        namespace = f"plan:{contents}:{codec.digest(prompt).hex()}"
+        shared = ctx.options(reuse=Reuse(PLANS_KEPT, namespace=namespace))
         try:
             plan: Plan = await converse(
                 shared, MODES["planning"], prompt, self._setting(assignment),
                 output=Plan, check=items,
             )  # fmt: skip
-        except errors.OutputRejectedError as error:  # recorded: the same again, however often
-            raise errors.PlanError(str(error)) from error
+        except (errors.GaveUpError, errors.OutputRejectedError) as error:
+            # No plan came of it: whoever wants one next asks for another.
+            await self._runner.store.commit(verbs.invalidate(namespace, None, None))
+            if isinstance(error, errors.GaveUpError):
+                raise
+            raise errors.PlanError(str(error)) from error  # recorded: the same however often
         await ctx.progress(plan.summary)
         return items(plan)
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from holdfast import codec, errors
 from holdfast.cli.agent_run import Run
+from holdfast.cli.budget import parse_budget
 from holdfast.cli.session import Session, command
-from holdfast.models import Budget
+from holdfast.models import Task
 from holdfast.operations import find_task
 from holdfast.runner import TaskRunner
 from holdfast.states import TaskStatus
@@ -24,10 +25,12 @@ if TYPE_CHECKING:  # what an agent needs is imported when one runs
     from holdfast.agents.assignment import Assignment
     from holdfast.agents.rounds import Agent
 
-_AMOUNT = re.compile(r"\$?(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[km])?")
-_UNITS = {"k": 1_000, "m": 1_000_000}
 _OVER = frozenset({TaskStatus.SUCCEEDED, TaskStatus.CANCELED})
 _ITS_BUDGET = "it goes on with the budget it was given; `holdfast budget` adds to that"
+_RULES = ("approvals", "sandbox")
+_OF_A_START = (*_RULES, "model", "base_url", "modes", "budgets", "gates", "evidence", "repeatable",
+               "max_rounds", "workspace", "new")  # fmt: skip
+"""Options that a task under way doesn't take: by its goal, and by its name."""
 _MOST_TASKS = 10_000
 """How often one goal can be reached anew with one database."""
 
@@ -71,7 +74,7 @@ class Wanted(msgspec.Struct, frozen=True):
     type=click.Choice(["interactive", "assisted", "autonomous"]),
     default="assisted",
     show_default=True,
-    help="What needs your approval: the plan and every call with an effect, the plan, or nothing.",
+    help="What needs your approval: the plan and every once call, the plan, or nothing.",
 )
 @click.option("--yes", is_flag=True, help="Approve whatever needs approval.")
 @click.option(
@@ -129,6 +132,7 @@ def agent_command(
 
     The task's id is printed first. The goal and the options that say how it is to be reached name
     the task: the same command goes on after a crash, and is a new task once the last one succeeded.
+    A task under way keeps the approvals and the sandbox that it was started with.
     What needs your approval is asked for on a terminal; elsewhere this exits with 6 and says how to
     approve. API keys are read from the environment, such as OPENAI_API_KEY, and never stored.
     """
@@ -139,7 +143,9 @@ def agent_command(
     with closing(TaskRunner(session.url)) as runner:
         agent = _agent(runner)
         if task is not None:
-            task_id, told = _resumed(runner, agent, task), list[str]()
+            found = _resumed(runner, agent, task)
+            _refuse_changes(runner, found, _OF_A_START)
+            task_id, told = found.task_id, list[str]()
         else:
             wanted = _wanted(cast("str", goal), options)
             task_id, told = _submit(runner, agent, wanted, options, new=new)
@@ -193,6 +199,30 @@ def _assignment(wanted: Wanted, modes: Sequence[str], sandbox: str) -> Assignmen
     )
 
 
+def _refuse_changes(runner: TaskRunner, task: Task, names: Collection[str]) -> None:
+    """Refuse options that a task under way doesn't have: it goes on as it was started.
+
+    Whoever asks for more approvals, or for a sandbox, must not believe that they have it.
+    """
+    assignment: Assignment = runner.arguments(task)["assignment"]
+    has = {"approvals": task.approvals.value, "sandbox": assignment.sandbox}
+    context = click.get_current_context()
+    ignored = [
+        each.opts[0]
+        for each in context.command.params
+        if each.name in names
+        and context.get_parameter_source(each.name) is ParameterSource.COMMANDLINE
+        and context.params[each.name] != has.get(each.name)
+    ]
+    if ignored:
+        its = ", ".join(f"{name} {value}" for name, value in has.items())
+        message = (
+            f"Task {task.task_id} goes on as it was started ({its}), and would ignore "
+            f"{', '.join(ignored)}. Nothing was done. Leave that out, or start anew with --new."
+        )
+        raise errors.UsageError(message)
+
+
 def _submit(
     runner: TaskRunner, agent: Agent, wanted: Wanted, options: Mapping[str, Any], *, new: bool
 ) -> tuple[str, list[str]]:
@@ -201,6 +231,7 @@ def _submit(
         key = f"{wanted.key}:{number}"
         found = runner.store.read(verbs.task_of_key(agent.task.name, key))
         if found is not None and not new and found.status not in _OVER:
+            _refuse_changes(runner, found, _RULES)
             return found.task_id, [_ITS_BUDGET] if options["budgets"] else []
         if found is None:
             modes, told = _modes(wanted)
@@ -209,7 +240,7 @@ def _submit(
                 key=key,
                 workspace=wanted.workspace,
                 approvals=options["approvals"],
-                budget=parse_budget(options["budgets"]),
+                budget=parse_budget("--budget", options["budgets"]),
             )
             told += [f"gate {gate.name}: {gate.rule}" for gate in assignment.gates]
             return submitter.submit(agent.task, assignment).task_id, told
@@ -217,13 +248,13 @@ def _submit(
     raise errors.UsageError(message)
 
 
-def _resumed(runner: TaskRunner, agent: Agent, named: str) -> str:
+def _resumed(runner: TaskRunner, agent: Agent, named: str) -> Task:
     """Return the agent's task of that name; one below it stands for it, too."""
     root = runner.store.read(verbs.get_task(find_task(runner.store, named).root_id))
     if root.name != agent.task.name:
         message = f"Task {root.task_id} ({root.name}) is no agent's. `holdfast resume` goes on."
         raise errors.UsageError(message)
-    return root.task_id
+    return root
 
 
 def _modes(wanted: Wanted) -> tuple[Sequence[str], list[str]]:
@@ -235,23 +266,3 @@ def _modes(wanted: Wanted) -> tuple[Sequence[str], list[str]]:
     selected = ModeSelector().select(wanted.goal)
     names = tuple(name for name in selected.modes if name != "planning") or ("design",)
     return names, [f"modes {', '.join(names)}: {selected.why}; --mode names others"]
-
-
-def parse_budget(amounts: Sequence[str]) -> Budget | None:
-    """Return what `--budget` says: `2.50` or `$2.50` are US dollars, `200k` or `1.5M` tokens.
-
-    Raises:
-        UsageError: an amount is neither, or one kind is limited twice.
-    """
-    found: dict[str, Any] = {}
-    for amount in amounts:
-        match = _AMOUNT.fullmatch(amount.strip().lower())
-        if match is None:
-            message = f"--budget takes US dollars (2.50) or tokens (200k), not {amount!r}."
-            raise errors.UsageError(message)
-        kind = "tokens" if match["unit"] else "cost"
-        if kind in found:
-            raise errors.UsageError(f"--budget limits {kind} twice. Give each once.")
-        number = float(match["number"])
-        found[kind] = int(number * _UNITS[match["unit"]]) if match["unit"] else number
-    return Budget(**found) if found else None

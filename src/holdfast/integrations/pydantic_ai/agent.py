@@ -48,8 +48,9 @@ class DurableAgent(Generic[DepsT, OutputT]):
     An answer of the model is never paid for twice. What a crash inside a tool does is decided by
     the tool's effect class, which is the first of these that there is: `effects`, the tool's
     metadata (`metadata={"holdfast": "read"}`), a Holdfast `@tool`, the hints of an MCP server; and
-    otherwise `once`. Dependencies are handed on and not recorded. Output functions, validators
-    and hooks of the agent run again in every replay.
+    otherwise `once`. A `@tool(approve=True)` is called when a person has approved it.
+    Dependencies are handed on and not recorded. Output functions, validators and hooks of the
+    agent run again in every replay.
 
     Args:
         agent: anything that runs like a Pydantic AI agent. It isn't changed.
