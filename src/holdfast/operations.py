@@ -29,6 +29,9 @@ from holdfast.store.verbs import Append, Decision
 Resolution = Literal["done", "retry", "new", "fail"]
 ScheduleChange = Literal["pause", "resume", "run", "remove"]
 
+MOST = 1_000_000_000
+"""The highest limit of a queue."""
+
 _TRIES = 20
 _PAUSE = 0.005
 
@@ -236,6 +239,9 @@ async def limit_queue(
         raise errors.UsageError(message)
     if rate is not None and rate < 1:
         message = f"{rate} starts are no rate. Use 1 or more; running=0 holds the queue."
+        raise errors.UsageError(message)
+    if max(running or 0, rate or 0) > MOST:
+        message = f"A limit is at most {MOST:,}; to lift it, don't give it."
         raise errors.UsageError(message)
     if not (math.isfinite(per) and per > 0):
         message = f"A rate is so many starts in so many seconds, more than 0, not {per}."

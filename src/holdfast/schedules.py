@@ -117,9 +117,8 @@ class ScheduleLoop(Loop):
             await self._store.commit(verbs.put_schedules(first))
             self._recorded = True
         wait = LOOK
-        for each, due_in in self._store.read(
-            verbs.coming_schedules(tuple(declared), self._store.now())
-        ):
+        coming = verbs.coming_schedules(tuple(declared), self._store.now())
+        for each, due_in in await self._store.beside(lambda: self._store.read(coming)):
             if due_in > 0:
                 wait = min(wait, max(SOON, due_in))
             else:

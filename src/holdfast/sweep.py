@@ -88,10 +88,12 @@ async def prune(store: Store, retention: Retention) -> Pruned:
     now = store.now()
     tasks = entries = 0
     if retention.tasks is not None:
-        for task_id in store.read(verbs.prunable_tasks(now - retention.tasks, retention.batch)):
+        ended = verbs.prunable_tasks(now - retention.tasks, retention.batch)
+        for task_id in await store.beside(lambda: store.read(ended)):
             tasks += await store.commit(verbs.prune_task(task_id))
             await asyncio.sleep(0)
-    for task_id, item_id in store.read(verbs.prunable_items(retention.batch)):
+    unfinished = verbs.prunable_items(retention.batch)
+    for task_id, item_id in await store.beside(lambda: store.read(unfinished)):
         entries += await store.commit(verbs.prune_journal(task_id, item_id, retention.checkpoints))
     cached = await store.commit(verbs.prune_cache(now, now - DAY))
     workers = await store.commit(verbs.prune_workers(now - retention.workers))

@@ -67,7 +67,10 @@ def test_limits_that_make_no_sense_are_refused(cli):
     assert cli("queue", "", "--running", "1").code == 2
     assert cli("queue", "mail", "--running", "-1").code == 2
     with open_store(OWN) as store:
-        for wrong in ({"running": -1}, {"rate": 0}, {"rate": 1, "per": 0}, {"per": float("nan")}):
+        for wrong in (
+            {"running": -1}, {"running": 2**63}, {"rate": 0}, {"rate": 2**63},
+            {"rate": 1, "per": 0}, {"per": float("nan")},
+        ):  # fmt: skip
             with pytest.raises(operations.errors.UsageError):
                 asyncio.run(operations.limit_queue(store, "mail", **wrong))
         assert [each.name for each in store.read(verbs.list_queues())] == ["default"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import apsw
 import pytest
 from support.schemas import drop_schema
 
 from holdfast import errors
+from holdfast.liveness import Heartbeat
 from holdfast.models import MAIN
 from holdfast.states import EntryStatus, ItemStatus
 from holdfast.store import copying, open_store, verbs
@@ -136,6 +138,39 @@ def test_the_source_is_not_opened_again_once_everything_is_in_the_target(world, 
     world.store.close()
     with pytest.raises(errors.StoreMovedError, match="moved to another database"):
         open_store(world.url)
+
+
+def test_a_worker_that_is_started_while_everything_is_moved_away_is_refused(world, target_url):
+    other = world.other()
+    said = []
+
+    def register():
+        heart = Heartbeat(other, lease=30.0)
+        try:
+            heart.start()
+        except errors.StoreError as error:
+            said.append(error)
+        else:
+            heart.stop()
+
+    starting = threading.Thread(target=register)
+
+    def tell(what):
+        if what == "comparing":
+            starting.start()
+            starting.join(0.5)
+
+    with open_store(target_url) as target:
+        copy_database(world.store, target, tell)
+    starting.join()
+    assert [type(each) for each in said] == [errors.StoreMovedError]
+    assert world.read(verbs.list_workers()) == []
+
+
+def test_a_database_is_not_copied_into_itself_under_another_name(world):
+    again = world.url.replace("sqlite:///", "sqlite:////./")
+    with open_store(again) as other, pytest.raises(errors.UsageError, match="are one database"):
+        copy_database(world.store, other, lambda _: None)
 
 
 def test_a_second_call_only_compares_and_seals(world, target_url):

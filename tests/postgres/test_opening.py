@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from holdfast import errors
 from holdfast.store import open_store, verbs
@@ -85,10 +86,29 @@ def test_a_url_says_schema_notifications_and_preparing():
     assert direct.listen == "postgresql://h/db"
 
 
-@pytest.mark.parametrize("setting", ["schema=x-y", "schema=pg_x", "schema=", "prepare=maybe"])
+@pytest.mark.parametrize(
+    "url", ["postgresql:///db?host=/run/here&user=me", "postgresql:///?service=agents"]
+)
+def test_a_url_need_not_name_a_host(url):
+    place = parse_url(f"{url}&schema=work")
+    assert conninfo_to_dict(place.server) == conninfo_to_dict(url)
+    assert place.shown == f"{url.partition('?')[0]}?schema=work"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["schema=x-y", "schema=pg_x", "schema=", "prepare=maybe", "bogus=1", "listen=nowhere"],
+)
 def test_a_setting_that_can_not_be_is_refused(setting):
     with pytest.raises(errors.UrlError):
         open_store(f"postgresql://h/db?{setting}")
+
+
+@pytest.mark.parametrize("url", ["postgresql:h/db", "postgresql://me:hunter2%zz@h/db"])
+def test_a_url_that_can_not_be_read_is_refused_without_telling_the_password(url):
+    with pytest.raises(errors.UrlError, match="can't be read") as refusal:
+        open_store(url)
+    assert "hunter2" not in str(refusal.value)
 
 
 def test_without_the_driver_opening_says_what_to_install():

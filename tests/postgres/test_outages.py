@@ -66,6 +66,8 @@ class Ticking:
         self.calls = {}
         self.task = self.runner.task(name="ticking")(self._tick)
         self.enough = asyncio.Event()
+        # Looking what is due mustn't hold up the event loop either.
+        self.runner.schedule("0 0 29 2 *")(self.task)
 
     async def _tick(self, ctx: Context) -> int:
         attempt = len(self.ticks)  # one that is handed back isn't counted as an attempt

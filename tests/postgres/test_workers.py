@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import psycopg
 import pytest
+from support.schemas import drop_schema, new_schema
 
 from holdfast import TaskRunner, errors
 from holdfast.liveness import Heartbeat, Observer
@@ -114,6 +115,19 @@ def test_a_worker_that_is_stopped_within_a_transaction_does_not_keep_its_item_fr
         assert [each.item_id for each in taken] == [MAIN]
     with pytest.raises((errors.StoreUnavailableError, NotKeptError)):
         store.engine.commit()
+
+
+def test_a_long_transaction_in_another_schema_is_left_alone(store, postgres_url):
+    other = new_schema(postgres_url.partition("?")[0])
+    with open_store(f"{other}&listen=off") as copying:
+        copying.engine.begin(wait=True)
+        drive(verbs.add_counts("w", {"hits": 1}).start(), copying.engine.execute)
+        drive(verbs.read_counters().start(), copying.engine.execute)  # waits for its answer
+        time.sleep(0.2)
+        assert store.read(verbs.end_hung_transactions(0.1)) == 0
+        copying.engine.commit()
+        assert copying.read(verbs.read_counters()) == {"hits": 1}
+    drop_schema(other)
 
 
 def test_the_end_of_a_process_on_this_machine_is_seen():

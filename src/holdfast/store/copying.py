@@ -72,6 +72,7 @@ def copy_database(source: Store, target: Store, tell: Tell, *, seal: bool = True
         StoreCorruptError: what arrived isn't what was sent. Nothing was kept.
         StoreError: a database failed. Call it again.
     """
+    _refuse_one_and_the_same(source, target)
     with _transaction(source.engine) as left:
         tables = left.tables()
         left.lock(tables)
@@ -92,6 +93,20 @@ def copy_database(source: Store, target: Store, tell: Tell, *, seal: bool = True
         if seal:
             left.run("copy.seal")
     return Copied(reports, before, seal)
+
+
+def _refuse_one_and_the_same(source: Store, target: Store) -> None:
+    """Refuse two names of one database: its own locks would keep the copy waiting.
+
+    Raises:
+        UsageError: they are.
+    """
+    ours, theirs = (
+        each.engine.read(Statement("catalogue.place", {}))[0] for each in (source, target)
+    )
+    if ours == theirs and ours[0] is not None:
+        message = "SOURCE and TARGET are one database. Nothing was done."
+        raise errors.UsageError(message)
 
 
 @contextmanager
@@ -166,6 +181,9 @@ class _Side:
                 self.engine.define(f"{query}.first.{table.name}", query, first)
                 self.engine.define(f"{query}.behind.{table.name}", query, behind)
             self.run(f"copy.lock.{table.name}")
+        # Whoever starts a worker meanwhile waits, and is then told that everything was moved.
+        self.engine.define("copy.lock.workers", "copy.lock", {"table": '"workers"'})
+        self.run("copy.lock.workers")
 
     def pages(self, table: Table) -> Iterator[Rows]:
         """Yield a table's rows in the order of its key."""

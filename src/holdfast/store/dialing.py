@@ -87,7 +87,7 @@ class Dialer:
         clock: what is asked for time.
         deadline: seconds that a wait on a connection may take.
         newest: shared by those who must not talk to different servers.
-        name: what the server calls the connections.
+        name: what the server calls the connections; after the schema when None.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class Dialer:
         clock: Clock,
         deadline: float,
         newest: Newest | None = None,
-        name: str = "holdfast",
+        name: str | None = None,
     ) -> None:
         self._place = place
         self._clock = clock
         self._deadline = deadline
         self.newest = newest or Newest()
-        self._name = name
+        self._name = name or f"holdfast/{place.schema}"
         self._hosts = _split(place.server)
         self._first = 0
         self._failures = 0

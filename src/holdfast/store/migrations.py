@@ -78,18 +78,28 @@ def refuse_reader(needs: int, path: str) -> None:
         StoreMovedError: for none, since it was moved.
         StoreTooNewError: only for a newer one.
     """
-    if needs == SEALED:
-        message = (
-            f"Everything in {path} was moved to another database by `holdfast copy`. Nothing was "
-            f"changed: two databases with the same tasks would do everything twice. Open the other."
-        )
-        raise errors.StoreMovedError(message, path=path)
+    refuse_moved(needs, path)
     if needs > READER_VERSION:
         message = (
             f"{path} needs a Holdfast that reads version {needs}; this one reads up to "
             f"{READER_VERSION}. It was not touched. Upgrade this Holdfast."
         )
         raise errors.StoreTooNewError(message, path=path, needs=needs, reads=READER_VERSION)
+
+
+def refuse_moved(needs: int, path: str | None = None) -> None:
+    """Refuse a database that was moved.
+
+    Raises:
+        StoreMovedError: it was.
+    """
+    if needs == SEALED:
+        message = (
+            f"Everything in {path or 'this database'} was moved to another database by `holdfast "
+            f"copy`. Nothing was changed: two databases with the same tasks would do everything "
+            f"twice. Open the other."
+        )
+        raise errors.StoreMovedError(message, path=path)
 
 
 @contextmanager

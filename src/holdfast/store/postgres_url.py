@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from holdfast import errors
 
 SCHEMES = ("postgresql://", "postgres://")
 
+_UNREADABLE = "The PostgreSQL URL can't be read. Use postgresql://user@host:5432/database."
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 _SWITCH = {"on": True, "1": True, "off": False, "0": False}
 
@@ -43,11 +44,12 @@ def parse_url(url: str) -> Place:
         parts = urlsplit(url)
         settings = parse_qsl(parts.query, keep_blank_values=True)
     except ValueError as error:
-        message = "The PostgreSQL URL can't be read. Use postgresql://user@host:5432/database."
-        raise errors.UrlError(message) from error
+        raise errors.UrlError(_UNREADABLE) from error
+    if not url.startswith(SCHEMES):
+        raise errors.UrlError(_UNREADABLE)
     ours = {key: value for key, value in settings if key in {"schema", "listen", "prepare"}}
     rest = urlencode([pair for pair in settings if pair[0] not in ours], quote_via=quote)
-    server = urlunsplit(("postgresql", parts.netloc, parts.path, rest, ""))
+    server = _joined("postgresql", parts.netloc, parts.path, rest)
     schema = ours.get("schema", "holdfast")
     if not _SCHEMA.fullmatch(schema) or schema.startswith("pg_"):
         message = (
@@ -55,11 +57,28 @@ def parse_url(url: str) -> Place:
             f"41, and no 'pg_' in front."
         )
         raise errors.UrlError(message)
-    listen = ours.get("listen", server)
+    _check("The PostgreSQL URL", server)
+    listen: str | None = ours.get("listen", server)
+    if _SWITCH.get(listen) is False:
+        listen = None
+    elif listen != server:
+        _check("What listen= in the PostgreSQL URL gives", listen)
     prepare = _switch("prepare", ours["prepare"]) if "prepare" in ours else None
-    return Place(
-        server, schema, None if _SWITCH.get(listen) is False else listen, prepare, hide(url)
-    )
+    return Place(server, schema, listen, prepare, hide(url))
+
+
+def _check(what: str, server: str) -> None:
+    """Refuse what the driver can't read; its own words may show the password."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        conninfo_to_dict(server)
+    except psycopg.Error as error:
+        why = str(error).strip()
+        why = why if why.startswith("invalid URI query parameter") else why.partition(":")[0]
+        message = f"{what} can't be read ({why}). Use postgresql://user@host:5432/database."
+        raise errors.UrlError(message) from None
 
 
 def _switch(name: str, value: str) -> bool:
@@ -70,9 +89,20 @@ def _switch(name: str, value: str) -> bool:
 
 
 def hide(url: str) -> str:
-    """Return a URL without passwords and settings, for people; one of SQLite has none."""
+    """Return a URL without passwords, and of the settings only the schema, for people.
+
+    One of SQLite is as it was.
+    """
     if not url.startswith(SCHEMES):
         return url
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
-    return urlunsplit((parts.scheme, user.partition(":")[0] + at + host, parts.path, "", ""))
+    schema = [pair for pair in parse_qsl(parts.query) if pair[0] == "schema"]
+    return _joined(
+        parts.scheme, user.partition(":")[0] + at + host, parts.path, urlencode(schema[-1:])
+    )
+
+
+def _joined(scheme: str, place: str, path: str, settings: str) -> str:
+    # The standard library leaves the slashes out where nothing stands between them and the path.
+    return f"{scheme}://{place}{path}" + (f"?{settings}" if settings else "")

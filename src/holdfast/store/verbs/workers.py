@@ -6,6 +6,7 @@ import msgspec
 
 from holdfast.models import SECONDS_PER_PRIORITY, WorkerRecord
 from holdfast.states import ItemStatus
+from holdfast.store.migrations import refuse_moved
 from holdfast.store.verb import Steps, run, verb
 from holdfast.store.verbs.shared import event, refresh_task
 
@@ -25,8 +26,15 @@ def next_slot() -> Steps[int]:
 
 @verb()
 def register_worker(record: WorkerRecord) -> Steps[bool]:
-    """Add a worker that already holds its slot; False when the slot was given out meanwhile."""
+    """Add a worker that already holds its slot; False when the slot was given out meanwhile.
+
+    Raises:
+        StoreMovedError: everything was moved away since this program opened the database.
+    """
     rows = yield from run("worker.put", **msgspec.structs.asdict(record))
+    # Afterwards: that waited for a copy under way.
+    reader_version = yield from run("worker.reader_version")
+    refuse_moved(reader_version[0][0])
     return bool(rows)
 
 

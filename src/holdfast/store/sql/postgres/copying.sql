@@ -5,6 +5,10 @@ WHERE relkind IN ('r', 'p')
   AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'holdfast.tasks'::regclass)
 ORDER BY relname
 
+-- name: catalogue.place
+-- Which database and schema of which server: the same for whoever has it open, whatever the URL.
+SELECT concat_ws(' ', 'holdfast.tasks'::regclass::oid, current_database(), pg_postmaster_start_time())
+
 -- name: catalogue.columns
 -- The columns of a table: name, type, and place in its key.
 SELECT attname, typname, array_position(indkey::int2[], attnum)

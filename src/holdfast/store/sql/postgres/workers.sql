@@ -71,7 +71,12 @@ SELECT worker_id FROM holdfast.workers WHERE status <> 'gone' AND expires_at < c
 
 -- name: worker.end_hung
 -- End transactions whose program hasn't gone on with them for a while, and so free their rows.
+-- Only those of the same schema, after which connections are named: another one may be being copied.
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = current_database() AND usename = current_user AND application_name = 'holdfast'
+WHERE datname = current_database() AND usename = current_user AND application_name = current_setting('application_name')
   AND wait_event = 'ClientRead'
   AND xact_start < clock_timestamp() - :seconds * INTERVAL '1 second'
+
+-- name: worker.reader_version
+-- The lowest reader version that may open the database.
+SELECT value::int8 FROM holdfast.meta WHERE name = 'reader_version'

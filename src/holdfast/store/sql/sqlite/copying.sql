@@ -2,6 +2,10 @@
 -- The tables there are.
 SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name
 
+-- name: catalogue.place
+-- Where the database is: the same for whoever has it open, whatever the URL. None in memory.
+SELECT nullif(file, '') FROM pragma_database_list WHERE name = 'main'
+
 -- name: catalogue.columns
 -- The columns of a table: name, type, and place in its key.
 SELECT name, lower(type), CASE WHEN pk > 0 THEN pk END FROM pragma_table_info(:table) ORDER BY cid

@@ -65,3 +65,7 @@ SELECT worker_id FROM workers WHERE 0
 -- name: worker.end_hung
 -- A transaction left open can't be ended from here.
 SELECT 1 WHERE 0
+
+-- name: worker.reader_version
+-- The lowest reader version that may open the database.
+SELECT user_version FROM pragma_user_version
