@@ -13,7 +13,16 @@ from pydantic_ai.messages import ToolReturnPart
 from pydantic_ai.models.fallback import FallbackModel
 from support.model_server import Fail, Say, Use, too_many_requests
 
-from holdfast import Context, Done, TaskRunner, errors, idempotency_key, operations, tool
+from holdfast import (
+    Context,
+    Done,
+    RetryPolicy,
+    TaskRunner,
+    errors,
+    idempotency_key,
+    operations,
+    tool,
+)
 from holdfast.integrations.pydantic_ai import DurableAgent
 from holdfast.store import verbs
 
@@ -529,6 +538,32 @@ def test_a_holdfast_tool_that_must_be_approved_must_be_in_an_agent_too(serve, ru
     runner.approve(*blocked.value.entries, by="eve")
     assert runner.run(work) == "paid"
     assert paid == [1]
+
+
+def test_an_approval_lets_one_call_of_a_tool_through_and_no_retry_of_it(serve, runner):
+    serve(lambda asked: asked.results[0].text if asked.round else Say(calls=(Use("pay"),)))
+    agent, tried = Agent(OPENAI), []
+
+    @agent.tool_plain(requires_approval=True)
+    async def pay() -> str:
+        tried.append(1)
+        if len(tried) == 1:
+            raise errors.NoEffect("the bank is closed")
+        return "paid"
+
+    @runner.task(retry=RetryPolicy(initial=0.01))
+    async def work(ctx: Context) -> str:
+        return (await DurableAgent(agent).run(ctx, "pay it")).output
+
+    entries: list[str] = []
+    for calls in (0, 1):
+        with pytest.raises(errors.TaskBlockedError) as blocked:
+            runner.run(work)
+        assert len(tried) == calls
+        entries += blocked.value.entries
+        runner.approve(entries[-1], by="eve")
+    assert runner.run(work) == "paid"
+    assert len(tried) == len(set(entries)) == 2
 
 
 @pytest.mark.parametrize("yes", [True, False])

@@ -188,7 +188,7 @@ class RecordedToolset(WrapperToolset[Any]):
             settle_after=held.settle_after if held else SETTLE_AFTER,
             no_effect=(*ANSWERS, *(held.no_effect if held else ())),
             timeout=held and held.timeout,
-            approve=held.approve if held else False,
+            approve=ctx.tool_call_approved or (held is not None and held.approve),
         )
         try:
             if not same:
