@@ -89,7 +89,7 @@ HOT = {
     "task.prunable": "tasks_finished",
     "queue.look": "work_items_leased",
     "queue.room": "work_items_running",
-    "queue.list": "work_items_ready",
+    "queue.list": "work_items_ready_of_handler",
     "signal.peek": "PRIMARY KEY",
     "signal.wake": "work_items_by_status",
     "journal.read": "PRIMARY KEY",
