@@ -88,7 +88,7 @@ def parked_for(needs: tuple[Need, ...]) -> Parked:
         ItemStatus.IN_DOUBT if kind == "doubt" else ItemStatus.WAITING,
         wait=msgspec.json.encode(wait).decode(),
         wake_at=min((*timers, *_wakes(quotas), *_wakes(approvals)), default=None),
-        error="; ".join(texts) or None,
+        error="; ".join(dict.fromkeys(texts)) or None,
         signals=signals,
         children=children,
         approvals=tuple(need.seq for need in approvals),
