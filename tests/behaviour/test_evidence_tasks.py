@@ -195,12 +195,13 @@ def test_the_evidence_of_an_interrupted_item_is_checked_at_takeover(runner, work
         answer = await ctx.llm(lambda: calls.append("llm") or "text")
         await ctx.step(write, answer)
         await ctx.checkpoint(evidence=Evidence.file("x"))
-        await ctx.sleep("nap", 0.15)
+        await ctx.sleep("nap", 0.5)
         return (work / "x").read_text()
 
     async def main() -> str:
         running = asyncio.ensure_future(runner.arun(job))
-        await asyncio.sleep(0.08)
+        while not runner.store.read(verbs.list_tasks("waiting", 1)):
+            await asyncio.sleep(0.01)
         (work / "x").write_text("tampered")
         return await running
 
