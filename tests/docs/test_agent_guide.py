@@ -83,6 +83,7 @@ class Terminal:
             until = time.monotonic() + 60
             while self._server.count < 6 and time.monotonic() < until:
                 time.sleep(0.01)
+            time.sleep(1.0)  # what happens is shown a moment later; the model thinks for longer
             running.send_signal(signal.SIGKILL)
         finally:
             running.kill()
