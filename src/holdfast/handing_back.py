@@ -11,12 +11,13 @@ from typing import cast
 from holdfast import errors
 from holdfast.calls import may_run
 from holdfast.doubts import Request
-from holdfast.entries import Draft, addition, settling
+from holdfast.entries import Draft, Recorded, settling
+from holdfast.journal import Journal
 from holdfast.liveness import is_ours
-from holdfast.models import Entry, Lease
-from holdfast.states import Effect, EntryKind, EntryStatus
+from holdfast.models import Claimed, Lease
+from holdfast.states import EntryStatus
 from holdfast.store import Store, verbs
-from holdfast.store.payload import decode_payload, encode_payload
+from holdfast.store.payload import Payload, encode_payload
 
 OVER = "its attempt ended before its outcome was recorded"
 
@@ -43,42 +44,41 @@ async def hand_back(store: Store, lease: Lease, pause: float = 0.0) -> None:
 
 
 async def _note_what_is_over(store: Store, lease: Lease) -> None:
-    item = await store.beside(lambda: store.read(verbs.get_item(lease.task_id, lease.item_id)))
+    item, task = await store.beside(
+        lambda: (
+            store.read(verbs.get_item(lease.task_id, lease.item_id)),
+            store.read(verbs.get_task(lease.task_id)),
+        )
+    )
     if item is None or not item.seq:
         return
-    entries = await store.beside(
-        lambda: store.read(verbs.read_journal(lease.task_id, lease.item_id))
-    )
-    drafts = [_over(call) for call in _open_calls(entries) if _is_over(store, lease, call)]
-    if drafts:
-        now = store.now()
-        append = addition(drafts, item.seq, item.chain_head, attempt=item.attempts, now=now)
-        await store.commit(verbs.append_entries(lease, append, now))
-
-
-def _open_calls(entries: list[Entry]) -> list[Entry]:
-    """Return the intents of `once` calls whose outcome isn't known, nor that they are over."""
-    calls: dict[int, Entry] = {}
-    for entry in entries:
-        if entry.kind is EntryKind.MARKER:
-            continue
-        if entry.ref is None:
-            if entry.effect is Effect.ONCE and entry.status is EntryStatus.STARTED:
-                calls[entry.seq] = entry
-        elif entry.status is not EntryStatus.DOUBT or entry.keyed:
-            calls.pop(entry.ref, None)
-    return list(calls.values())
-
-
-def _is_over(store: Store, lease: Lease, call: Entry) -> bool:
+    journal = Journal(store, Claimed(lease, item, task))
     try:
-        request = cast("Request", decode_payload(store, lease.task_id, call.request or b""))
+        await store.beside(journal.load_kept)
+    except errors.ChainBrokenError:
+        return  # the next attempt says so
+    for call in journal.in_doubt():
+        if _is_over(journal, call):
+            await journal.record(_over(call))
+
+
+def _is_over(journal: Journal, call: Recorded) -> bool:
+    """Say whether this process began a call, and can't be inside it any more; not if that is known.
+
+    A call that was put in doubt before it began names nobody who would make it.
+    """
+    if call.entry.status is not EntryStatus.STARTED or call.last.keyed:
+        return False
+    try:
+        request = cast("Request", journal.decode(call.entry.request))
     except errors.DecodingError:
         return False  # such as of a type that only another program has
     return is_ours(request.worker) and not may_run(request.idempotency_key)
 
 
-def _over(call: Entry) -> Draft:
-    draft = settling(call, EntryStatus.DOUBT, encode_payload(OVER))
+def _over(call: Recorded) -> Draft:
+    draft = settling(call.entry, EntryStatus.DOUBT, encode_payload(OVER))
     draft.keyed = True
+    if call.outcome is not None and call.outcome.request is not None:
+        draft.request = Payload(call.outcome.request)  # the failure it has ended with
     return draft

@@ -9,12 +9,14 @@ import sys
 import pytest
 
 from holdfast import LeaseManager, NotDone, ToolLedger, errors, open_store, tool
+from holdfast.branches import AloneWaits
+from holdfast.doubts import Doubts
 from holdfast.handing_back import hand_back
 from holdfast.journal import Journal
 
 ELSEWHERE = """
 import asyncio, sys
-from holdfast import LeaseManager, NotDone, ToolLedger, errors, tool
+from holdfast import LeaseManager, NotDone, ToolLedger, tool
 
 @tool(name="send", reconcile=lambda arguments, key: NotDone(), settle_after=0.0)
 def send(): return "sent elsewhere"
@@ -23,8 +25,8 @@ async def main():
     async with LeaseManager(sys.argv[1]) as leases, leases.hold("letter", wait=5) as journal:
         try:
             print(await ToolLedger(journal).execute_or_replay(send))
-        except errors.InDoubtError as doubt:
-            print(doubt)
+        except Exception as error:
+            print(error)
 
 asyncio.run(main())
 """
@@ -94,3 +96,24 @@ def test_a_call_that_may_still_run_is_left_to_a_person(tmp_path):
         await begun.wait()
 
     assert "may still be running" in hand_back_after(url, begin)
+
+
+def test_the_failure_that_a_call_ended_with_is_kept_when_it_is_found_to_be_over(tmp_path):
+    @tool(name="send", reconcile=lambda arguments, key: NotDone(), settle_after=0.0)
+    def send():
+        raise AssertionError("it never begins")
+
+    async def fail_late(journal: Journal) -> None:
+        checks = iter([None, errors.LeaseLostError("gone", task_id="", item_id="", token=0)])
+
+        async def check() -> None:
+            if error := next(checks):
+                raise error
+
+        journal.check_lease = check
+        with pytest.raises(errors.LeaseLostError):
+            await ToolLedger(journal).execute_or_replay(send)
+        (call,) = journal.in_doubt()
+        await Doubts(journal, AloneWaits()).note(call.entry, "late", error=ValueError("refused"))
+
+    assert hand_back_after(f"sqlite:///{tmp_path}/x.db", fail_late) == "refused\n"
