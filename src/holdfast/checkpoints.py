@@ -199,6 +199,13 @@ class CheckpointManager:
             self._number = newest_number(self._store, self._journal.item)
         return self._number + 1
 
+    def made(self) -> list[Claim]:
+        """Return the newest claims about their subjects that the item has made in any attempt."""
+        if self.next_number() == 1:
+            return []
+        item = self._journal.item
+        return self._store.read(verbs.list_claims(item.task_id, [item.item_id]))
+
     def still_claimed(self, claims: Iterable[Claim]) -> list[Claim]:
         """Return those of the item's claims that this attempt made, passed, or resumed behind.
 

@@ -15,17 +15,21 @@ from holdfast.liveness import LEASE
 from holdfast.models import Task
 from holdfast.needs import find_needs
 from holdfast.schedules import Schedules
+from holdfast.shared_look import SharedLook
 from holdfast.states import FINAL_TASK, ItemStatus, TaskStatus
-from holdfast.statuses import Statuses
 from holdfast.store import DEADLINE, Pending, Store, open_store, verbs
 from holdfast.store.payload import decode_payload
 from holdfast.store.verbs import Submitted
+from holdfast.store.verbs.shared import no_task
 from holdfast.sweep import Retention
 from holdfast.verifiers import EvidenceVerifier
 from holdfast.worker import CONCURRENCY, Worker
 
 POLL = 0.05
-"""Seconds between looks at a task that another process executes."""
+"""Seconds between looks at whether another process committed anything."""
+
+LOOK = 1.0
+"""Seconds after which somebody who waits for a task looks at it although nothing was committed."""
 
 STRANDED = 5.0
 """Seconds after which it is said that a task waits for a handler this program doesn't have."""
@@ -47,6 +51,14 @@ class Settings(msgspec.Struct, frozen=True):
     retention: Retention | None = None
 
 
+class _Looks:
+    """What those who wait for tasks of one database look at, together."""
+
+    def __init__(self, store: Store) -> None:
+        self.statuses = SharedLook(store, verbs.statuses_of)
+        self.tasks = SharedLook(store, verbs.get_tasks)
+
+
 class Driver:
     """Submits tasks, executes them, and says what came of them.
 
@@ -60,7 +72,7 @@ class Driver:
         self.schedules = Schedules(self.handlers, settings.workspace)
         self.verifier = EvidenceVerifier()
         self._store: Store | None = None
-        self._statuses: Statuses | None = None
+        self._looks: _Looks | None = None
 
     @property
     def store(self) -> Store:
@@ -72,14 +84,14 @@ class Driver:
         if self._store is None:
             deadline = min(DEADLINE, self.settings.lease / 3)
             self._store = open_store(self.settings.where, deadline=deadline)
-            self._statuses = Statuses(self._store)
+            self._looks = _Looks(self._store)
         return self._store
 
     def close(self) -> None:
         """Close the database, unless it was given open. It is opened again when needed."""
         if self._store is not None and self._store is not self.settings.where:
             self._store.close()
-        self._store = self._statuses = None
+        self._store = self._looks = None
 
     def use(self, where: str | Store | None, lease: float | None) -> None:
         """Work with another database or lease from now on; what is None stays."""
@@ -163,28 +175,46 @@ class Driver:
         changed = asyncio.Event()
         loop = asyncio.get_running_loop()
         store = self.store
-        statuses = self._statuses or Statuses(store)
+        looks = self._looks or _Looks(store)
         unwatch = store.on_wake(lambda: loop.call_soon_threadsafe(changed.set))
         try:
             while True:
                 changed.clear()
-                status = await statuses.of(task_id)
+                version = store.engine.data_version()
+                status = await looks.statuses.of(task_id)
                 ended = status is None or status in FINAL_TASK
                 if not ended and worker is not None and worker.damage is not None:
                     raise worker.damage
-                blocked = status is TaskStatus.BLOCKED and not (worker and worker.busy)
-                if ended or blocked:
-                    task = await store.beside(lambda: store.read(verbs.get_task(task_id)))
+                blocked = status is TaskStatus.BLOCKED
+                if ended or (blocked and not (worker and worker.busy)):
+                    task = await looks.tasks.of(task_id)
+                    if task is None:
+                        raise no_task(task_id)
                     if task.status is status:
                         return task
                     continue  # it was taken up again
-                try:
-                    async with asyncio.timeout(POLL):
-                        await changed.wait()
-                except TimeoutError:
-                    continue
+                await self._wait_for_change(changed, version, POLL if blocked else LOOK)
         finally:
             unwatch()
+
+    async def _wait_for_change(self, changed: asyncio.Event, version: int, seconds: float) -> None:
+        """Wait until something here, or another program, may have changed a task's status.
+
+        Args:
+            changed: set when something here has.
+            version: of the database, as it was before the last look.
+            seconds: when to look in any case.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while loop.time() < until:
+            try:
+                async with asyncio.timeout(POLL):
+                    await changed.wait()
+            except TimeoutError:
+                if self.store.engine.data_version() == version:
+                    continue
+            return
 
     def _tell_what_strands(self, task_id: str) -> None:
         known = self.handlers.names

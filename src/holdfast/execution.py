@@ -118,8 +118,10 @@ class Execution:
     async def _evidence_holds(self) -> bool:
         """Check what this item builds on; False when the attempt is over already."""
         item = self.claimed.item
-        before = self._store.read(verbs.list_predecessors(item.task_id, item.item_id))
-        found = await self._recheck([each.item_id for each in before])
+        found = Recheck(0)
+        if self.claimed.after_claims:
+            before = self._store.read(verbs.list_predecessors(item.task_id, item.item_id))
+            found = await self._recheck([each.item_id for each in before])
         if found.failed:
             if not await reopen(
                 self._store, item.task_id, found.failed_items, found.explain(), self._journal.lease

@@ -7,11 +7,9 @@ import logging
 from collections.abc import Callable
 
 from holdfast import errors
-from holdfast.models import MAIN
 from holdfast.rechecks import recheck_claims, workspace_of
 from holdfast.reopening import reopen
 from holdfast.store import Store, verbs
-from holdfast.store.payload import Payload, encode_payload
 from holdfast.verifiers import EvidenceVerifier
 
 PAUSE = 5.0
@@ -95,12 +93,5 @@ class FinalChecks:
             log.warning("Task %s waits for its workspace: %s", task_id, found.explain())
             await asyncio.sleep(PAUSE)
         else:
-            result = self._result_of(task_id)
             now = self._store.now()
-            await self._store.commit(verbs.finish_task(task_id, worker_id, result, now))
-
-    def _result_of(self, task_id: str) -> Payload:
-        main = self._store.read(verbs.get_item(task_id, MAIN))
-        if main is None or main.result is None:
-            return encode_payload(None)
-        return Payload(main.result)
+            await self._store.commit(verbs.finish_task(task_id, worker_id, now))

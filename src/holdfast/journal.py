@@ -34,8 +34,8 @@ from holdfast.entries import (
 from holdfast.models import Claimed, Entry, ItemRecord, Lease, Task
 from holdfast.states import Effect, EntryKind, EntryStatus, MarkerKind
 from holdfast.store import Store, verbs
-from holdfast.store.committer import Ticket
 from holdfast.store.payload import decode_payload
+from holdfast.store.ticket import Ticket
 from holdfast.store.verb import Refused, Verb
 from holdfast.store.verbs import Append
 

@@ -241,6 +241,11 @@ class ItemRecord(msgspec.Struct, frozen=True, array_like=True):
     started_at: float | None
     finished_at: float | None
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was ever recorded of it: no entry, and so no checkpoint and no claim."""
+        return not self.seq and self.result_hash is None
+
 
 class Lease(msgspec.Struct, frozen=True):
     """Commit authority over one work item: revocable, and proven by its token at every write."""
@@ -252,11 +257,19 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """What a worker gets with a lease. `taken_over` says that the attempt before it crashed."""
+    """What a worker gets with a lease.
+
+    Args:
+        lease: the commit authority.
+        item: the item as it was claimed.
+        task: its task.
+        after_claims: whether an item directly before it claims anything of the world.
+    """
 
     lease: Lease
     item: ItemRecord
     task: Task
+    after_claims: bool = True
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):

@@ -13,7 +13,6 @@ from holdfast.evidence import EvidencePack, PackVerdict, Verdict
 from holdfast.models import Checkpoint, Claim
 from holdfast.resume_point import NO_STATE
 from holdfast.states import CheckpointType
-from holdfast.store import verbs
 from holdfast.store.payload import make_payload
 from holdfast.store.verbs import Finish
 
@@ -40,7 +39,7 @@ async def prove(attempt: Attempt, value: object, *, required: bool) -> Finish:
     owes = _owed(item.owes)
     verdict = await manager.check(owes)
     await attempt.journal.flush()
-    made = attempt.store.read(verbs.list_claims(item.task_id, [item.item_id]))
+    made = manager.made()
     standing = manager.still_claimed(made)
     if required and not standing and verdict is None:
         message = (

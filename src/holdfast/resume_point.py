@@ -60,6 +60,8 @@ def find_checkpoint(store: Store, checkpoint_id: str) -> Checkpoint:
 
 def newest_number(store: Store, item: ItemRecord) -> int:
     """Return the number of an item's newest checkpoint; 0 when it has none."""
+    if item.is_untouched:
+        return 0
     newest = store.read(verbs.newest_checkpoints(item.task_id, item.item_id, _UNLIMITED, 1))
     return newest[0].number if newest else 0
 

@@ -49,7 +49,7 @@ class TaskStatus(StrEnum):
     BLOCKED = "blocked"
     """Nothing can run until a person acts."""
     SUCCEEDED = "succeeded"
-    """All its evidence was checked once more, and its result is recorded."""
+    """Its evidence, if any, was checked once more, and its result is recorded."""
     FAILED = "failed"
     """An item failed: `retry` runs what failed again."""
     CANCELED = "canceled"

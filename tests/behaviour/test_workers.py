@@ -301,11 +301,13 @@ def test_a_handler_told_to_stop_before_it_began_is_not_called(runner):
     assert (item.status, item.attempts) == ("ready", 0)
 
 
-def test_a_worker_without_a_free_slot_still_makes_last_checks(new_runner):
+def test_a_worker_without_a_free_slot_still_makes_last_checks(new_runner, work):
     first = new_runner()
 
     @first.task(name="job")
     async def job(ctx: Context) -> str:
+        (work / "x").write_text("x")
+        await ctx.checkpoint(evidence=Evidence.file("x"))
         return "done"
 
     handle = first.submit(job)

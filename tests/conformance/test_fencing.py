@@ -154,7 +154,6 @@ def test_two_appends_of_one_lease_at_the_same_position_keep_one(world, held):
 
 def test_a_refused_write_for_a_pruned_task_leaves_nothing_behind(world, held):
     world.finish(held)
-    assert world.do(verbs.finish_task(held.task_id, held.owner, encode_payload(1), world.now))
     assert world.do(verbs.prune_task(held.task_id))
     with pytest.raises(errors.LeaseLostError):
         world.do(verbs.append_entries(held, verbs.Append(ASKED), world.now))

@@ -11,8 +11,8 @@ from holdfast import errors
 from holdfast.models import MAIN, PLAN
 from holdfast.states import EntryStatus, ItemStatus
 from holdfast.store import verbs
-from holdfast.store.committer import drive
 from holdfast.store.payload import encode_payload
+from holdfast.store.rounds import drive
 from holdfast.store.verbs import NewTask, Parked
 
 BLOCKED = 0.15
@@ -110,10 +110,21 @@ def test_of_the_last_two_independent_items_one_leaves_the_task_to_be_verified(wo
     task = world.task({"a": (), MAIN: ()})
     worker = world.worker()
     a, b = (claimed.lease for claimed in world.claim(worker, 2))
+    world.commit_checkpoint(a, 1, "file:x")
     with held(world.other(), world.finishing(a)):
         meanwhile = Meanwhile(world.store, world.finishing(b))
     meanwhile.outcome()
     assert world.read(verbs.tasks_to_verify(worker, None)) == [(task, True)]
+
+
+def test_of_the_last_two_independent_items_one_ends_the_task(world):
+    task = world.task({"a": (), MAIN: ()})
+    a, b = (claimed.lease for claimed in world.claim(world.worker(), 2))
+    with held(world.other(), world.finishing(a)):
+        meanwhile = Meanwhile(world.store, world.finishing(b))
+    meanwhile.outcome()
+    assert world.task_status(task) == "succeeded"
+    assert world.events(task).count("task_succeeded") == 1
 
 
 @pytest.mark.parametrize("first", ["signal", "park"])

@@ -26,8 +26,6 @@ def test_dependents_are_released_when_all_before_them_have_succeeded(world):
         ]  # fmt: skip
         world.finish(claimed[0].lease)
     assert seen in (["a", "b", "c", "d"], ["a", "c", "b", "d"])
-    assert world.task_status(task) == "running"  # until everything was verified once more
-    assert world.do(verbs.finish_task(task, worker, encode_payload("done"), world.now))
     assert world.task_status(task) == "succeeded"
 
 
@@ -248,7 +246,7 @@ def test_a_retry_runs_what_failed_and_what_was_skipped_and_nothing_else(world):
     assert (item.status, item.failures, item.error) == ("ready", 0, None)
     assert world.task_status(task) == "running"
     assert [world.run_one(worker), world.run_one(worker)] == ["bad", "after"]
-    assert world.do(verbs.finish_task(task, worker, encode_payload(1), world.now))
+    assert world.task_status(task) == "succeeded"
 
 
 def test_a_retry_of_a_task_in_which_nothing_failed_changes_nothing(world):
@@ -264,25 +262,48 @@ def test_a_retry_of_a_task_in_which_nothing_failed_changes_nothing(world):
 def _all_done(world):
     task = world.task()
     worker = world.worker()
-    world.run_one(worker)
+    lease = world.claim_one(worker).lease
+    world.commit_checkpoint(lease, 1, "file:x")
+    world.finish(lease, "first")
     return task, worker
+
+
+def test_a_task_that_claims_nothing_succeeds_with_its_last_item(world):
+    task = world.task({"a": (), MAIN: ("a",)})
+    worker = world.worker()
+    world.run_one(worker)
+    assert world.task_status(task) == "running"
+    world.run_one(worker, result="what main returned")
+    found = world.read(verbs.get_task(task))
+    assert (found.status, found.finished_at, found.verifying) == ("succeeded", world.now, None)
+    assert found.result == encode_payload("what main returned").column
+    assert world.events(task)[-2:] == ["item_succeeded", "task_succeeded"]
+    assert world.read(verbs.tasks_to_verify(worker, None)) == []
+
+
+def test_a_task_that_claims_something_runs_until_that_was_checked_once_more(world):
+    task, worker = _all_done(world)
+    found = world.read(verbs.get_task(task))
+    assert (found.status, found.finished_at, found.verifying) == ("running", None, worker)
+    assert world.do(verbs.finish_task(task, worker, world.now))
+    assert world.read(verbs.get_task(task)).finished_at == world.now
 
 
 def test_only_the_worker_that_verifies_may_call_a_task_succeeded(world):
     task, worker = _all_done(world)
     other = world.worker()
-    assert world.do(verbs.finish_task(task, other, encode_payload("x"), world.now)) is False
+    assert world.do(verbs.finish_task(task, other, world.now)) is False
     assert world.do(verbs.adopt_verification(other, world.now)) == []
     world.do(verbs.expire_worker(worker, None, world.now))
-    assert world.do(verbs.finish_task(task, worker, encode_payload("x"), world.now)) is False
+    assert world.do(verbs.finish_task(task, worker, world.now)) is False
     assert world.do(verbs.adopt_verification(other, world.now)) == [task]
     assert world.read(verbs.tasks_to_verify(other, None)) == [(task, True)]
-    assert world.do(verbs.finish_task(task, other, encode_payload("x"), world.now)) is True
+    assert world.do(verbs.finish_task(task, other, world.now)) is True
 
 
 def test_a_task_is_called_succeeded_once(world):
     task, worker = _all_done(world)
-    assert world.do(verbs.finish_task(task, worker, encode_payload("first"), world.now))
-    assert world.do(verbs.finish_task(task, worker, encode_payload("second"), world.now)) is False
+    assert world.do(verbs.finish_task(task, worker, world.now))
+    assert world.do(verbs.finish_task(task, worker, world.now)) is False
     assert world.read(verbs.get_task(task)).result == encode_payload("first").column
     assert world.events(task).count("task_succeeded") == 1

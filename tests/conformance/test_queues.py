@@ -10,8 +10,8 @@ import pytest
 from holdfast.models import MAIN, SECONDS_PER_PRIORITY
 from holdfast.states import ItemStatus
 from holdfast.store import verbs
-from holdfast.store.committer import drive
 from holdfast.store.payload import encode_payload
+from holdfast.store.rounds import drive
 from holdfast.store.verbs import ClaimFilter, NewTask, Parked
 
 WANTED = ClaimFilter(("work",), ("default",))

@@ -24,7 +24,7 @@ def _ended(world, payload=None, **fields):
     world.commit_checkpoint(lease, 1, "file:x")
     world.do(verbs.send_signal(task, f"s-{task}", "go", payload, world.now))
     world.finish(lease)
-    assert world.do(verbs.finish_task(task, worker, payload, world.now))
+    assert world.do(verbs.finish_task(task, worker, world.now))
     return task
 
 

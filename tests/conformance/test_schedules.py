@@ -13,8 +13,8 @@ import pytest
 from holdfast import Context, TaskRunner, errors, operations
 from holdfast.cron import Cron
 from holdfast.store import verbs
-from holdfast.store.committer import drive
 from holdfast.store.payload import encode_payload
+from holdfast.store.rounds import drive
 from holdfast.store.verbs import NewSchedule, NewTask
 
 NIGHTLY = NewSchedule("nightly", "job", b"input", "0 3 * * *", "Europe/Berlin", b"\x80")

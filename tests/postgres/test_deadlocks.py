@@ -11,8 +11,8 @@ import pytest
 from support.writes import new_task
 
 from holdfast.store import open_store, verbs
-from holdfast.store.committer import drive
 from holdfast.store.postgres_url import parse_url
+from holdfast.store.rounds import drive
 from holdfast.store.verb import run, verb
 
 TASKS = ("01a", "01b")

@@ -18,10 +18,10 @@ from holdfast import TaskRunner, errors
 from holdfast.liveness import Heartbeat, Observer
 from holdfast.models import MAIN
 from holdfast.store import open_store, verbs
-from holdfast.store.committer import drive
 from holdfast.store.engine import NotKeptError
 from holdfast.store.payload import encode_payload
 from holdfast.store.processes import is_running, this_process
+from holdfast.store.rounds import drive
 from holdfast.store.verbs import Append, ClaimFilter, NewItem, NewTask
 
 PROGRAM = """

@@ -22,19 +22,19 @@ from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast import errors
 from holdfast.store.engine import BusyError, Engine, NotKeptError, RemoteEngine, store_closed
-from holdfast.store.verb import Refused, Statement, Verb
+from holdfast.store.rounds import Rounds
+from holdfast.store.ticket import Ticket
+from holdfast.store.verb import Refused, Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from holdfast.clock import Clock
     from holdfast.store.verb import Question
-
-T = TypeVar("T")
 
 MAX_BATCH = 1000
 """Operations in one transaction: bounds how long others wait for the write lock."""
@@ -48,45 +48,6 @@ TRIES = 5
 
 WRITE_BEHIND_DELAY = 0.02
 """Seconds after which an operation nobody waits for is committed, if no other came by."""
-
-
-class Ticket(Generic[T]):
-    """One operation in the queue, and whoever waits for it."""
-
-    __slots__ = ("done", "error", "future", "loop", "result", "verb")
-
-    def __init__(self, verb: Verb[T]) -> None:
-        self.verb = verb
-        self.done = False
-        self.result: T | Refused | None = None
-        self.error: BaseException | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.future: asyncio.Future[None] | Future[None] | None = None
-
-    def outcome(self) -> T:
-        """Return the result, or raise what went wrong."""
-        if self.error is not None:
-            raise self.error
-        if isinstance(self.result, Refused):
-            raise lease_lost(self.result)
-        return cast("T", self.result)
-
-    def wake(self) -> None:
-        """Tell whoever waits. Called on the loop's thread when there is a loop."""
-        if self.future is not None and not self.future.done():
-            self.future.set_result(None)
-
-
-def lease_lost(refused: Refused) -> errors.LeaseLostError:
-    """Return the error for a write that a newer lease refused."""
-    message = (
-        f"The lease on {refused.task_id}/{refused.item_id} was lost: {refused.what} under token "
-        f"{refused.token} was refused and nothing of it was kept. Stop this attempt; whoever "
-        f"holds the lease now goes on."
-    )
-    return errors.LeaseLostError(
-        message, task_id=refused.task_id, item_id=refused.item_id, token=refused.token
-    )
 
 
 class _Scheduled(threading.local):
@@ -133,6 +94,7 @@ class Committer:
     ) -> None:
         self._engine = engine
         self._remote = engine if isinstance(engine, RemoteEngine) else None
+        self._rounds = Rounds(engine)
         self._clock = clock
         self._writer_id = writer_id
         self._on_wake = on_wake
@@ -333,14 +295,11 @@ class Committer:
 
     def _transact(self, batch: list[Ticket[Any]], *, wait: bool) -> _Undone | None:
         """Run the batch in one transaction; return what undid it, if anything did."""
-        culprit = None
-        execute = self._engine.execute
+        rounds = self._rounds
+        rounds.culprit = None
         try:
             self._engine.begin(wait=wait)
-            for culprit in batch if self._remote is None else self._set_out(self._remote, batch):
-                culprit.error = None
-                culprit.result = drive(culprit.verb.start(), execute)
-            culprit = None
+            rounds.run(batch if self._remote is None else self._set_out(self._remote, batch))
             question = self._mark(batch)
             started = self._clock.boottime()
             undone = self._commit_or_settle(batch, question, wait=wait)
@@ -352,7 +311,7 @@ class Committer:
             return _Undone(refused.failure, alone=True, again=refused.again)
         except Exception as failure:  # noqa: BLE001  whatever it is, it is one operation's answer
             self._engine.rollback()
-            return _Undone(failure, culprit)
+            return _Undone(failure, rounds.culprit)
         except BaseException:
             self._engine.rollback()
             raise
@@ -501,19 +460,6 @@ def _interrupted(name: str) -> errors.StoreUnavailableError:
     return errors.StoreUnavailableError(
         f"Interrupted while {name} was being committed; it is either there whole or not at all."
     )
-
-
-def drive(
-    steps: Generator[Statement, list[tuple[Any, ...]], T],
-    execute: Callable[[Statement], list[tuple[Any, ...]]],
-) -> T:
-    """Run a verb's steps to their end and return its result."""
-    try:
-        statement = next(steps)
-        while True:
-            statement = steps.send(execute(statement))
-    except StopIteration as stop:
-        return stop.value
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -160,7 +160,7 @@ class Dialer:
     def _ask(self, wire: Wire, seen: int) -> None:
         """Ask what must be known of a connection; refuse a server that was replaced."""
         wire.send(_FACTS, {})
-        level, backend, started = wire.sync()[0]
+        ((level, backend, started),) = wire.sync()[0]
         # A pooler gives its clients process ids of its own.
         direct = backend == seen
         wire.prepare = direct if self._place.prepare is None else self._place.prepare
@@ -224,7 +224,7 @@ def _server_of(wire: Wire) -> Server | None:
     """Return which server a connection leads to; None where it doesn't say."""
     wire.send(_SERVER, {})
     try:
-        ((system, timeline),) = wire.sync()
+        (((system, timeline),),) = wire.sync()
     except StatementFailed:
         return None
     return Server(system, int(timeline, 16))

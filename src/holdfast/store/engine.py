@@ -128,6 +128,10 @@ class Engine(Protocol):
 class RemoteEngine(Protocol):
     """What an engine does in addition to which every statement is a journey."""
 
+    def execute_all(self, statements: Sequence[Statement]) -> list[Rows]:
+        """Run statements inside the write transaction, in one journey; return the rows of each."""
+        ...
+
     def append(self, appends: Sequence[tuple[Lease, Append]]) -> set[tuple[str, str]]:
         """Add to many items' journals in one statement, each under its lease.
 

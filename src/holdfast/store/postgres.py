@@ -125,12 +125,26 @@ class PostgresEngine:
 
     def execute(self, statement: Statement) -> Rows:
         """Run one statement inside the transaction; without rows, at the next chance."""
-        query = self._queries[statement.query]
-        writer = self._send(query, _tidied(statement.params))
-        if not query.wanted:
-            return []
+        return self.execute_all((statement,))[0]
+
+    def execute_all(self, statements: Sequence[Statement]) -> list[Rows]:
+        """Run statements inside the transaction in one journey; return the rows of each.
+
+        Where none of them gives rows, they go out with the next that does.
+        """
+        queries = [self._queries[statement.query] for statement in statements]
+        for query, statement in zip(queries, statements, strict=True):
+            self._send(query, _tidied(statement.params))
+        if not any(query.wanted for query in queries):
+            return [[] for _ in queries]
+        found = iter(self._fetch())
+        return [next(found) if query.wanted else [] for query in queries]
+
+    def _fetch(self) -> list[Rows]:
+        if self._writer is None:
+            raise unavailable(self._place.shown, "the connection is gone")
         try:
-            return writer.fetch()
+            return self._writer.fetch()
         except StatementFailed as failed:
             self._refused(failed)
         except ConnectionLost as lost:
@@ -155,13 +169,8 @@ class PostgresEngine:
         return taken
 
     def _append(self, appends: Appends) -> Rows:
-        writer = self._send(*to_statement(self._queries, appends))
-        try:
-            return writer.fetch()
-        except StatementFailed as failed:
-            self._refused(failed)
-        except ConnectionLost as lost:
-            raise self._lost(lost) from lost
+        self._send(*to_statement(self._queries, appends))
+        return self._fetch()[-1]
 
     def append_at_once(
         self, appends: Sequence[tuple[Lease, Append]]
@@ -179,7 +188,7 @@ class PostgresEngine:
         query, params = to_statement(self._queries, together)
         writer = self._send(query, params)
         try:
-            rows = writer.sync()
+            rows = writer.sync()[-1]
         except StatementFailed as failed:
             self._refused(failed)
         except ConnectionLost as lost:
@@ -280,7 +289,7 @@ class PostgresEngine:
         try:
             while True:
                 self._writer.send(query, {"pid": pid, "started": started})
-                if not self._writer.sync():
+                if not self._writer.sync()[-1]:
                     break
                 if self._clock.boottime() > ends:
                     raise unavailable(
@@ -327,7 +336,7 @@ class PostgresEngine:
                     self._reader = self._dialer.connect()
                 try:
                     self._reader.send(query, statement.params)
-                    return self._reader.sync()
+                    return self._reader.sync()[-1]
                 except StatementFailed as failed:
                     raise translate(failed, self._place.shown) from failed
                 except ConnectionLost as lost:

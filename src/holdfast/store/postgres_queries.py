@@ -14,8 +14,8 @@ _LOCKS = re.compile(r"[._]lock(?:_|$)")
 
 TYPES = {
     "bytea": """
-        anchor budget chain chain_head data digest evidence head identity input options outcome
-        owes pack payload policy request result result_hash state usage verdict verdicts
+        anchor budget chain chain_head data digest evidence head identity input nothing options
+        outcome owes pack payload policy request result result_hash state usage verdict verdicts
     """,
     "float8": """
         at checked_at claim_order cost created_at due_at expires_at finished lease next_at now

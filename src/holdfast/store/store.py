@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from holdfast import errors
 from holdfast.ids import new_id
 from holdfast.secret import release_key, use_key
-from holdfast.store.committer import Committer, Ticket, drive, running_loop
+from holdfast.store.committer import Committer, running_loop
 from holdfast.store.engine import RemoteEngine
+from holdfast.store.rounds import drive
+from holdfast.store.ticket import Ticket
 from holdfast.threads import start_thread
 
 if TYPE_CHECKING:

@@ -50,6 +50,7 @@ class _Kind(NamedTuple):
     wakes: bool
     witness: Callable[..., Question | None] | None
     appends: bool
+    keeps: bool
 
 
 class Verb(Generic[T]):
@@ -83,6 +84,14 @@ class Verb(Generic[T]):
         lease = self._args[0] if self._args else None
         return getattr(lease, "task_id", ""), getattr(lease, "item_id", "")
 
+    @property
+    def keeps_to(self) -> str | None:
+        """The task whose rows it keeps to, where it does: its first argument is it, or names it."""
+        if not self._kind.keeps:
+            return None
+        first = self._args[0]
+        return first if isinstance(first, str) else first.task_id
+
     def witness(self) -> Question | None:
         """Return the question whether this call was committed, if it can be asked.
 
@@ -102,6 +111,7 @@ def verb(
     wakes: bool = False,
     witness: Callable[..., Question | None] | None = None,
     appends: bool = False,
+    keeps: bool = False,
 ) -> Callable[[Callable[P, Steps[T]]], Callable[P, Verb[T]]]:
     """Turn a generator function into a verb.
 
@@ -110,10 +120,12 @@ def verb(
         witness: given the verb's arguments, the question whether it was committed.
         appends: whether all it does is to add to a journal: its first two arguments, by position,
             are the lease and the entries.
+        keeps: whether it keeps to the rows of one task, until it names another: its first argument,
+            by position, is or has the task's id. Such verbs are run side by side.
     """
 
     def decorate(function: Callable[P, Steps[T]]) -> Callable[P, Verb[T]]:
-        kind = _Kind(function.__name__, function, wakes, witness, appends)
+        kind = _Kind(function.__name__, function, wakes, witness, appends, keeps)
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Verb[T]:

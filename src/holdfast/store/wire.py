@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import select
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import pq
@@ -23,10 +23,17 @@ if TYPE_CHECKING:
     from holdfast.store.dialing import Server
     from holdfast.store.verb import Row, Rows
 
+_TEXT_FORMAT = 0
 _BINARY = 1
 _STATE = pq.DiagnosticField.SQLSTATE
 _TEXT = pq.DiagnosticField.MESSAGE_PRIMARY
-_FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.NONFATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
+_COMMAND_OK = int(pq.ExecStatus.COMMAND_OK)
+_PIPELINE_SYNC = int(pq.ExecStatus.PIPELINE_SYNC)
+_FAILED = frozenset(
+    map(int, (
+        pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.NONFATAL_ERROR, pq.ExecStatus.BAD_RESPONSE,
+    ))
+)  # fmt: skip
 
 
 class Query(NamedTuple):
@@ -70,6 +77,18 @@ class UnfitText(Exception):  # noqa: N818  nothing was sent
     """A text that the server can't hold."""
 
 
+class _Sent(NamedTuple):
+    """What an answer is to.
+
+    Args:
+        preparing: the name of the statement that was prepared, where it is to that.
+        wanted: whether the answer's rows are.
+    """
+
+    preparing: bytes | None
+    wanted: bool
+
+
 class Wire:
     """A connection in pipeline mode. One thread at a time may use it.
 
@@ -88,7 +107,8 @@ class Wire:
         self._clock = clock
         self._deadline = deadline
         self._prepared: set[bytes] = set()
-        self._expected: list[bytes | None] = []  # answers under way: which are to a preparation
+        self._expected: list[_Sent] = []  # whose answers are under way
+        self._skipping = False  # the server skips everything until the pipeline ends
         self._descriptor = self._pg.socket
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
@@ -108,13 +128,12 @@ class Wire:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no answer is under way."""
-        return not self._expected
+        """Whether no answer is under way, and what is sent will be executed."""
+        return not (self._expected or self._skipping)
 
     def send(self, query: Query, params: dict[str, Any]) -> None:
         """Put a statement into the pipeline; whether it failed is known at the next `fetch`."""
-        values = [_dump(params[name]) for name in query.names]
-        formats = [int(isinstance(params[name], bytes)) for name in query.names]
+        values, formats = _dumped(query.names, params)
         try:
             if not self.prepare:
                 self._pg.send_query_params(query.sql, values, None, formats, _BINARY)
@@ -122,14 +141,14 @@ class Wire:
                 if query.name not in self._prepared:
                     self._pg.send_prepare(query.name, query.sql)
                     self._prepared.add(query.name)
-                    self._expected.append(query.name)
+                    self._expected.append(_Sent(query.name, wanted=False))
                 self._pg.send_query_prepared(query.name, values, formats, _BINARY)
         except Exception as error:
             raise ConnectionLost(str(error)) from error
-        self._expected.append(None)
+        self._expected.append(_Sent(None, query.wanted))
 
-    def fetch(self) -> Rows:
-        """Wait for every answer under way and return the rows of the last statement.
+    def fetch(self) -> list[Rows]:
+        """Wait for every answer under way and return the rows of each statement that gives any.
 
         Raises:
             StatementFailed: a statement was refused; what was behind it was not executed.
@@ -137,7 +156,7 @@ class Wire:
         """
         return self._collect(self._pg.send_flush_request)
 
-    def sync(self) -> Rows:
+    def sync(self) -> list[Rows]:
         """As `fetch`, and end the pipeline: after a failure, statements are executed again."""
         return self._collect(self._pg.pipeline_sync, synced=True)
 
@@ -156,7 +175,7 @@ class Wire:
 
     # -- waiting ---------------------------------------------------------------------------------
 
-    def _collect(self, finish: Callable[[], object], *, synced: bool = False) -> Rows:
+    def _collect(self, finish: Callable[[], object], *, synced: bool = False) -> list[Rows]:
         self.warned = False
         ends = min(self._clock.boottime() + self._deadline, self.limit)
         self._flush(finish, ends)
@@ -173,51 +192,50 @@ class Wire:
         except Exception as error:
             raise ConnectionLost(_words(error)) from error
 
-    def _read(self, ends: float, *, synced: bool) -> Rows:
+    def _read(self, ends: float, *, synced: bool) -> list[Rows]:
         expected, self._expected = self._expected, []
         failure: StatementFailed | None = None
-        rows: Rows = []
-        for position, preparing in enumerate(expected):
+        found: list[Rows] = []
+        for position, sent in enumerate(expected):
             result = self._result(ends)
-            if preparing is not None and result.status != pq.ExecStatus.COMMAND_OK:
-                self._prepared.discard(preparing)  # skipped behind a statement that failed
-            if result.status in _FAILED and failure is None:
+            status = result.status
+            if sent.preparing is not None and status != _COMMAND_OK:
+                self._prepared.discard(sent.preparing)  # skipped behind a statement that failed
+            if status in _FAILED and failure is None:
                 failure = self._failed(result)
-                if not synced:  # the rest is skipped by the server until the pipeline ends
-                    self._expected = expected[position + 1 :]
+                if not synced:
+                    self._expected, self._skipping = expected[position + 1 :], True
                     raise failure
-            elif preparing is None and position == len(expected) - 1:
-                rows = _load(result)
-        while synced and self._result(ends).status != pq.ExecStatus.PIPELINE_SYNC:
+            elif sent.wanted:
+                found.append(_load(result))
+        while synced and self._result(ends).status != _PIPELINE_SYNC:
             pass
+        if synced:
+            self._skipping = False
         if failure is not None:
             raise failure
-        return rows
+        return found
 
     def _result(self, ends: float) -> pq.abc.PGresult:
         """Return the answer to the next statement, or the mark of the pipeline's end."""
+        connection = self._pg
         try:
-            self._await(ends)
-            result = self._pg.get_result()
-            if result is not None and result.status != pq.ExecStatus.PIPELINE_SYNC:
-                self._await(ends)
-                self._pg.get_result()  # the end of one statement's answer
+            while connection.is_busy():
+                self._wait(select.POLLIN, ends)
+                connection.consume_input()
+            result = connection.get_result()
+            if result is not None and result.status != _PIPELINE_SYNC:
+                while connection.is_busy():
+                    self._wait(select.POLLIN, ends)
+                    connection.consume_input()
+                connection.get_result()  # the end of one statement's answer
         except ConnectionLost:
             raise
         except Exception as error:
             raise ConnectionLost(_words(error)) from error
-        return self._there(result)
-
-    @staticmethod
-    def _there(result: pq.abc.PGresult | None) -> pq.abc.PGresult:
         if result is None:
             raise ConnectionLost("the connection ended")
         return result
-
-    def _await(self, ends: float) -> None:
-        while self._pg.is_busy():
-            self._wait(select.POLLIN, ends)
-            self._pg.consume_input()
 
     def _wait(self, events: int, ends: float) -> None:
         left = ends - self._clock.boottime()
@@ -247,15 +265,27 @@ def _words(error: Exception) -> str:
 # -- values ---------------------------------------------------------------------------------------
 
 
-def _dump(value: object) -> bytes | None:
-    """Return a value as the server reads it: text, or a bytes object as it is."""
-    if value is None or isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, bool):
-        return b"1" if value else b"0"
-    return repr(value).encode()
+def _dumped(
+    names: Sequence[str], params: Mapping[str, Any]
+) -> tuple[list[bytes | None], list[int]]:
+    """Return values as the server reads them, and in which format: text, or bytes as they are."""
+    values: list[bytes | None] = []
+    formats: list[int] = []
+    for name in names:
+        value = params[name]
+        if isinstance(value, bytes):
+            values.append(value)
+            formats.append(_BINARY)
+            continue
+        if isinstance(value, str):
+            value = _text(value)
+        elif isinstance(value, bool):
+            value = b"1" if value else b"0"
+        elif value is not None:
+            value = repr(value).encode()
+        values.append(value)
+        formats.append(_TEXT_FORMAT)
+    return values, formats
 
 
 def _text(value: str) -> bytes:

@@ -164,11 +164,14 @@ class CrashingEngine:
     def execute(self, statement: Statement) -> Rows:
         """Run one statement inside the write transaction."""
         rows = self._engine.execute(statement)
+        self._note(statement, rows)
+        return rows
+
+    def _note(self, statement: Statement, rows: Rows) -> None:
         self._statements.append(statement.query)
         if statement.query in FENCES and self._plan.reached:
             self.accepted += bool(rows)
             self.refused += not rows
-        return rows
 
     def commit(self) -> None:
         """Make the transaction durable, crashing before or after when it is the planned one."""
@@ -229,6 +232,13 @@ class CrashingRemoteEngine(CrashingEngine):
         super().__init__(engine, plan)
         assert isinstance(engine, RemoteEngine)  # noqa: S101  `around` asked
         self._remote = engine
+
+    def execute_all(self, statements: Sequence[Statement]) -> list[Rows]:
+        """Run statements inside the write transaction, in one journey."""
+        found = self._remote.execute_all(statements)
+        for statement, rows in zip(statements, found, strict=True):
+            self._note(statement, rows)
+        return found
 
     def append(self, appends: Sequence[tuple[Lease, Append]]) -> set[tuple[str, str]]:
         """Add to many items' journals in one statement; those it leaves out are fenced again."""
@@ -301,6 +311,6 @@ def _label(statements: list[str]) -> str:
 
 
 _CHANGES = (
-    ".put", ".claim", ".finish", ".park", ".fail", ".set_status", ".set_result", ".take",
+    ".put", ".claim", ".finish", ".park", ".fail", ".set_status", ".succeed", ".take",
     ".append", ".expire", ".retire", ".take_back", ".end_planning", ".extend_idle", ".set_restores",
 )  # fmt: skip

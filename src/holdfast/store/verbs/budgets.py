@@ -35,7 +35,7 @@ def get_budget(root_id: str) -> Steps[BudgetRecord | None]:
     return msgspec.convert(rows[0], BudgetRecord, strict=False) if rows else None
 
 
-@verb(witness=appended)
+@verb(witness=appended, keeps=True)
 def reserve_budget(
     lease: Lease, append: Append, charge: Charge, now: float
 ) -> Steps[bool | Refused]:
@@ -54,7 +54,7 @@ def reserve_budget(
     return True
 
 
-@verb(wakes=True, witness=appended)
+@verb(wakes=True, witness=appended, keeps=True)
 def settle_budget(  # noqa: PLR0917  the facts of one outcome
     lease: Lease,
     append: Append,

@@ -12,7 +12,7 @@ from holdfast.store.verb import Refused, Steps, run, verb
 from holdfast.store.verbs.shared import Append, appended, event, fence
 
 
-@verb(witness=appended)
+@verb(witness=appended, keeps=True)
 def commit_checkpoint(  # noqa: PLR0917  the facts of one row
     lease: Lease,
     append: Append,
@@ -103,7 +103,7 @@ def list_claims(task_id: str, item_ids: Sequence[str] | None = None) -> Steps[li
     return [msgspec.convert(row, Claim, strict=False) for row in rows]
 
 
-@verb()
+@verb(keeps=True)
 def record_verdicts(task_id: str, claims: Sequence[Claim]) -> Steps[None]:
     """Store new verdicts of claims that still stand as they did when they were checked."""
     for claim in claims:

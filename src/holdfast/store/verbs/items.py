@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from holdfast.models import PLAN, Checkpoint, Claim, Claimed, ItemRecord, Lease, Task
+from holdfast.models import PLAN, Checkpoint, Claim, Claimed, ItemRecord, Lease
 from holdfast.states import ItemStatus
 from holdfast.store.payload import Payload, keep_blob
 from holdfast.store.verb import Refused, Row, Rows, Steps, run, verb
@@ -28,6 +28,7 @@ from holdfast.store.verbs.shared import (
     no_task,
     refresh_task,
     refuse,
+    tasks_of,
     to_item,
 )
 
@@ -79,17 +80,22 @@ def claim_work_items(
     places = Places()
     if limited != "[]":  # those that aren't limited pay nothing for it
         places = yield from keep_places(msgspec.json.decode(limited), limit, now)
-    claimed: list[Claimed] = []
-    for task_id, item_id, alone, _, _ in (yield from _candidates(wanted, limit, places, now)):
-        if alone and (claimed or not wanted.idle):
-            break
-        one = yield from _claim(task_id, item_id, worker_id, now)
-        if one is not None:
-            claimed.append(one)
-        if alone:
-            break
+    candidates = yield from _candidates(wanted, limit, places, now)
+    claimed = yield from _claim(_runnable(candidates, wanted), worker_id, now)
     yield from count_starts(places, [each.item.queue for each in claimed], now)
     return claimed
+
+
+def _runnable(candidates: Rows, wanted: ClaimFilter) -> list[tuple[str, str]]:
+    """Return the items that may be run side by side, as pairs of task and item."""
+    found: list[tuple[str, str]] = []
+    for task_id, item_id, alone, _, _ in candidates:
+        if alone and (found or not wanted.idle):
+            break
+        found.append((task_id, item_id))
+        if alone:
+            break
+    return found
 
 
 def _candidates(wanted: ClaimFilter, limit: int, places: Places, now: float) -> Steps[Rows]:
@@ -135,18 +141,31 @@ def _json(names: Iterable[str]) -> str:
     return msgspec.json.encode(tuple(names)).decode()
 
 
-def _claim(task_id: str, item_id: str, worker_id: str, now: float) -> Steps[Claimed | None]:
-    """Lease an item; None when another worker was faster."""
-    where = {"task_id": task_id, "item_id": item_id}
-    if not (yield from run("item.claim", **where, worker_id=worker_id, now=now)):
-        return None
-    item = to_item((yield from run("item.get", task_id=task_id, item_id=item_id))[0])
-    task = msgspec.convert((yield from run("task.get", task_id=task_id))[0], Task, strict=False)
-    yield from event(
-        task_id, item_id, "claimed", now, worker=worker_id, token=item.lease_token,
-        attempt=item.attempts,
-    )  # fmt: skip
-    return Claimed(Lease(task_id, item_id, item.lease_token, worker_id), item, task)
+def _claim(pairs: Sequence[tuple[str, str]], worker_id: str, now: float) -> Steps[list[Claimed]]:
+    """Lease items, in the given order; without those that another worker was faster with."""
+    if not pairs:
+        return []
+    names = msgspec.json.encode(pairs).decode()
+    rows = yield from run("item.claim", items=names, worker_id=worker_id, now=now)
+    items = {(item.task_id, item.item_id): item for item in map(to_item, rows)}
+    tasks = yield from tasks_of([task_id for task_id, _ in items])
+    after_claims = yield from run("item.after_claims", items=names)
+    claimed = [
+        Claimed(
+            Lease(*pair, items[pair].lease_token, worker_id),
+            items[pair],
+            tasks[pair[0]],
+            after_claims=pair in after_claims,
+        )
+        for pair in pairs
+        if pair in items
+    ]
+    for each in claimed:
+        yield from event(
+            each.item.task_id, each.item.item_id, "claimed", now, worker=worker_id,
+            token=each.item.lease_token, attempt=each.item.attempts,
+        )  # fmt: skip
+    return claimed
 
 
 @verb(wakes=True)
@@ -168,10 +187,10 @@ def claim_by_name(
     yield from wake_due(now)
     yield from run("item.end_pause", task_id=task_id, item_id=item_id, now=now)
     full = [queue for queue, free in places.room.items() if not free]
-    claimed = None if full else (yield from _claim(task_id, item_id, worker_id, now))
-    if claimed is not None:
-        yield from count_starts(places, [claimed.item.queue], now)
-        return claimed
+    claimed = [] if full else (yield from _claim([(task_id, item_id)], worker_id, now))
+    if claimed:
+        yield from count_starts(places, [claimed[0].item.queue], now)
+        return claimed[0]
     rows = yield from run("item.get", task_id=task_id, item_id=item_id)
     if not rows:
         raise no_task(f"{task_id} with an item {item_id}")
@@ -217,7 +236,7 @@ class Finish(msgspec.Struct, frozen=True):
     replayed: int = 0
 
 
-@verb(wakes=True, witness=appended)
+@verb(wakes=True, witness=appended, keeps=True)
 def finish_work_item(
     lease: Lease, append: Append, finish: Finish, now: float
 ) -> Steps[Refused | None]:
@@ -259,9 +278,11 @@ def _release_dependents(task_id: str, item_id: str, *, changed: bool, now: float
     done = [(item_id, changed)]
     while done:
         each, differs = done.pop()
-        yield from run("item.count_down", task_id=task_id, item_id=each, changed=int(differs))
-        restored = yield from run("item.restore_unchanged", task_id=task_id, item_id=each, now=now)
-        yield from run("item.make_ready", task_id=task_id, item_id=each, now=now)
+        after = {"task_id": task_id, "item_id": each}
+        if not (yield from run("item.count_down", **after, changed=int(differs))):
+            continue  # nothing comes after it
+        restored = yield from run("item.restore_unchanged", **after, now=now)
+        yield from run("item.make_ready", **after, now=now)
         for (name,) in restored:
             yield from event(task_id, name, "item_unchanged", now)
             done.append((name, False))
@@ -292,7 +313,7 @@ class Parked(msgspec.Struct, frozen=True):
     charges: tuple[Charge, ...] = ()
 
 
-@verb(wakes=True, witness=appended)
+@verb(wakes=True, witness=appended, keeps=True)
 def park_work_item(
     lease: Lease, append: Append, parked: Parked, now: float
 ) -> Steps[Refused | None]:
@@ -343,7 +364,7 @@ def _wake_if_met(lease: Lease, parked: Parked, now: float) -> Steps[None]:
         yield from run("budget.wake_if_enough", **item, **amounts, now=now)
 
 
-@verb(wakes=True, witness=appended)
+@verb(wakes=True, witness=appended, keeps=True)
 def fail_attempt(
     lease: Lease, append: Append, error: str, retry_at: float | None, now: float
 ) -> Steps[Refused | None]:
@@ -378,7 +399,7 @@ def fail_attempt(
     return None
 
 
-@verb(wakes=True, witness=appended)
+@verb(wakes=True, witness=appended, keeps=True)
 def end_canceled(lease: Lease, append: Append, now: float) -> Steps[Refused | None]:
     """End an attempt that was told to stop."""
     yield from lock_task(lease.task_id)

@@ -23,7 +23,7 @@ from holdfast.store.verbs.shared import (
 from holdfast.store.verbs.tasks import NewTask, Submitted, cancel_open, insert_task
 
 
-@verb(witness=appended, appends=True)
+@verb(witness=appended, appends=True, keeps=True)
 def append_entries(lease: Lease, append: Append, now: float) -> Steps[Refused | None]:
     """Add entries to the item's journal."""
     return (yield from fence(lease, append, "append_entries", now))
@@ -47,7 +47,7 @@ def append_child(
     return submitted
 
 
-@verb(witness=appended)
+@verb(witness=appended, keeps=True)
 def take_signal(lease: Lease, append: Append, signal_id: str, now: float) -> Steps[Refused | None]:
     """Record a signal's payload in the journal and take it out of the mailbox, together.
 
@@ -70,7 +70,7 @@ def take_signal(lease: Lease, append: Append, signal_id: str, now: float) -> Ste
     return None
 
 
-@verb(witness=appended)
+@verb(witness=appended, keeps=True)
 def report_progress(  # noqa: PLR0917  the facts of one row
     lease: Lease, append: Append, text: str, done: float | None, total: float | None, now: float
 ) -> Steps[Refused | None]:

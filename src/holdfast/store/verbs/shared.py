@@ -12,8 +12,11 @@ from holdfast import errors
 from holdfast.ids import new_id
 from holdfast.models import PLAN, Entry, ItemRecord, Lease, Task
 from holdfast.states import FINAL_TASK, ItemStatus, TaskStatus
-from holdfast.store.payload import Payload, keep_blob
-from holdfast.store.verb import Question, Refused, Statement, Steps, run
+from holdfast.store.payload import Payload, encode_payload, keep_blob
+from holdfast.store.verb import Question, Refused, Rows, Statement, Steps, run
+
+_NOTHING = encode_payload(None).column
+"""The result of a task whose function returned nothing, or never ran."""
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -36,6 +39,11 @@ class Append(msgspec.Struct, frozen=True):
 def to_item(row: Sequence[object]) -> ItemRecord:
     """Build the record from a row of `item.get` and its like."""
     return msgspec.convert(row, ItemRecord, strict=False)
+
+
+def to_task(row: Sequence[object]) -> Task:
+    """Build the record from a row of `task.get` and its like."""
+    return msgspec.convert(row, Task, strict=False)
 
 
 def event(task_id: str, item_id: str | None, kind: str, now: float, **data: Any) -> Steps[None]:
@@ -131,17 +139,21 @@ def lock_task(task_id: str) -> Steps[None]:
 def refresh_task(task_id: str, now: float, worker_id: str | None = None) -> Steps[TaskStatus]:
     """Derive the task's status from its items and store it where it changed.
 
-    A task whose items have all succeeded stays `running` until everything was verified once more;
-    `worker_id` is the worker that is to do it.
+    A task whose items have all succeeded has succeeded. One that claims anything of the world stays
+    `running` until all of that was verified once more; `worker_id` is the worker that is to do it.
     """
     yield from lock_task(task_id)
     rows = yield from run("task.census", task_id=task_id, plan=PLAN)
     if not rows:
         raise no_task(task_id)
-    old = TaskStatus(rows[0][0])
-    new = _status(rows[0][1:])
-    if new is None:
+    old, *census, claims = rows[0]
+    new = _status(census)
+    if new is None and claims:
         yield from run("task.verifying", task_id=task_id, worker_id=worker_id, now=now)
+    elif new is None:
+        new = TaskStatus.SUCCEEDED
+        if new != old:
+            yield from succeed(task_id, now)
     elif new != old:
         yield from _enter(task_id, new, now)
         if TaskStatus.BLOCKED in {old, new}:
@@ -151,11 +163,16 @@ def refresh_task(task_id: str, now: float, worker_id: str | None = None) -> Step
 
 def _refresh_parent(task_id: str, now: float) -> Steps[None]:
     """Derive the parent's status anew: what waits only for blocked children is blocked, too."""
-    parent = msgspec.convert(
-        (yield from run("task.get", task_id=task_id))[0], Task, strict=False
-    ).parent_id
+    rows = yield from run("task.get", task_id=task_id)
+    parent = to_task(rows[0]).parent_id
     if parent is not None:
         yield from refresh_task(parent, now)
+
+
+def tasks_of(task_ids: Sequence[str]) -> Steps[dict[str, Task]]:
+    """Return tasks by their ids; without those that aren't there."""
+    rows = yield from run("task.of_ids", tasks=msgspec.json.encode(task_ids).decode())
+    return {task.task_id: task for task in map(to_task, rows)}
 
 
 def no_task(task_id: str) -> errors.TaskNotFoundError:
@@ -164,7 +181,7 @@ def no_task(task_id: str) -> errors.TaskNotFoundError:
     return errors.TaskNotFoundError(message, task_id=task_id)
 
 
-def _status(census: tuple[Any, ...]) -> TaskStatus | None:
+def _status(census: Sequence[Any]) -> TaskStatus | None:
     active, waiting, blocked, canceled, failed, unplanned, unfinished = census
     planning = TaskStatus.PLANNING if unplanned else TaskStatus.RUNNING
     ordered = (
@@ -191,16 +208,27 @@ def set_task_status(
 ) -> Steps[None]:
     """Store a status, tell the timeline, and wake the parent when the task has ended."""
     finished = now if status in FINAL_TASK else None
-    yield from run(
+    parent = yield from run(
         "task.set_status", task_id=task_id, status=status, now=now, error=error, finished=finished
     )
     yield from event(task_id, None, f"task_{status}", now)
     if finished is not None:
-        yield from wake_parent(task_id, now)
+        yield from _wake_parent(task_id, parent, now)
 
 
-def wake_parent(task_id: str, now: float) -> Steps[None]:
-    """Make the item that waits for this task ready."""
-    yield from run("task.lock_parent", task_id=task_id)
-    for parent_id, _ in (yield from run("task.wake_parent", task_id=task_id, now=now)):
-        yield from refresh_task(parent_id, now)
+def succeed(task_id: str, now: float) -> Steps[None]:
+    """Call a task succeeded, with what its own function returned, and wake its parent."""
+    parent = yield from run("task.succeed", task_id=task_id, nothing=_NOTHING, now=now)
+    yield from event(task_id, None, f"task_{TaskStatus.SUCCEEDED}", now)
+    yield from _wake_parent(task_id, parent, now)
+
+
+def _wake_parent(child_id: str, parent: Rows, now: float) -> Steps[None]:
+    """Make the item ready that waits for a task which has ended."""
+    task_id, item_id = parent[0]
+    if task_id is None:
+        return
+    yield from lock_task(task_id)
+    names = {"task_id": task_id, "item_id": item_id, "child_id": child_id}
+    if (yield from run("task.wake_parent", **names, now=now)):
+        yield from refresh_task(task_id, now)

@@ -44,7 +44,7 @@ def list_events(task_id: str, after: str = "") -> Steps[list[Event]]:
     return [msgspec.convert(row, Event, strict=False) for row in rows]
 
 
-@verb()
+@verb(keeps=True)
 def add_event(
     task_id: str, item_id: str | None, kind: str, data: dict[str, object], now: float
 ) -> Steps[None]:

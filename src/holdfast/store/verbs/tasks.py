@@ -21,8 +21,10 @@ from holdfast.store.verbs.shared import (
     no_task,
     refresh_task,
     release_free,
-    set_task_status,
+    succeed,
+    tasks_of,
     to_item,
+    to_task,
 )
 
 
@@ -68,7 +70,7 @@ class Submitted(msgspec.Struct, frozen=True):
     created: bool
 
 
-@verb(wakes=True)
+@verb(wakes=True, keeps=True)
 def create_task(new: NewTask, now: float) -> Steps[Submitted]:
     """Insert a task with its first items, or return the one that has its name and key."""
     return (yield from insert_task(new, now))
@@ -79,9 +81,9 @@ def insert_task(new: NewTask, now: float) -> Steps[Submitted]:
     if new.key is not None:
         rows = yield from run("task.by_key", name=new.name, key=new.key)
         if rows:
-            return Submitted(_task(rows[0]), created=False)
+            return Submitted(to_task(rows[0]), created=False)
     yield from keep_blob(new.task_id, new.input)
-    yield from run(
+    rows = yield from run(
         "task.put",
         task_id=new.task_id,
         root_id=new.root_id or new.task_id,
@@ -105,8 +107,7 @@ def insert_task(new: NewTask, now: float) -> Steps[Submitted]:
         yield from put_budget(new.task_id, new.budget)
     yield from insert_items(new.task_id, new.root_id or new.task_id, new.items, now)
     yield from event(new.task_id, None, "task_submitted", now, name=new.name, key=new.key)
-    rows = yield from run("task.get", task_id=new.task_id)
-    return Submitted(_task(rows[0]), created=True)
+    return Submitted(to_task(rows[0]), created=True)
 
 
 def encode_budget(budget: Budget | None) -> bytes | None:
@@ -206,7 +207,7 @@ def _require(task_id: str) -> Steps[Task]:
     rows = yield from run("task.get", task_id=task_id)
     if not rows:
         raise no_task(task_id)
-    return _task(rows[0])
+    return to_task(rows[0])
 
 
 @verb()
@@ -220,7 +221,7 @@ def find_tasks(prefix: str) -> Steps[list[str]]:
 def list_tasks(status: str | None, limit: int) -> Steps[list[Task]]:
     """Return the newest tasks, those of one status if asked."""
     rows = yield from run("task.list", status=status, limit=limit)
-    return [_task(row) for row in rows]
+    return [to_task(row) for row in rows]
 
 
 @verb()
@@ -228,6 +229,12 @@ def statuses_of(task_ids: Sequence[str]) -> Steps[dict[str, TaskStatus]]:
     """Return the statuses of tasks by their ids; without those that aren't there."""
     rows = yield from run("task.statuses", tasks=msgspec.json.encode(task_ids).decode())
     return {task_id: TaskStatus(status) for task_id, status in rows}
+
+
+@verb()
+def get_tasks(task_ids: Sequence[str]) -> Steps[dict[str, Task]]:
+    """Return tasks by their ids; without those that aren't there."""
+    return (yield from tasks_of(task_ids))
 
 
 @verb()
@@ -241,14 +248,14 @@ def tasks_after(task_id: str, limit: int) -> Steps[list[str]]:
 def task_of_key(name: str, key: str) -> Steps[Task | None]:
     """Return the task that a key names among those of one name."""
     rows = yield from run("task.by_key", name=name, key=key)
-    return _task(rows[0]) if rows else None
+    return to_task(rows[0]) if rows else None
 
 
 @verb()
 def list_children(task_id: str) -> Steps[list[Task]]:
     """Return the child tasks of a task."""
     rows = yield from run("task.children", task_id=task_id)
-    return [_task(row) for row in rows]
+    return [to_task(row) for row in rows]
 
 
 @verb(wakes=True)
@@ -295,8 +302,8 @@ def retry_task(task_id: str, now: float) -> Steps[int]:
     return len(revived)
 
 
-@verb(wakes=True)
-def finish_task(task_id: str, worker_id: str, result: Payload, now: float) -> Steps[bool]:
+@verb(wakes=True, keeps=True)
+def finish_task(task_id: str, worker_id: str, now: float) -> Steps[bool]:
     """Call a task succeeded after everything was verified.
 
     Returns False, and changes nothing, when an item was taken back meanwhile, or when this worker
@@ -305,9 +312,7 @@ def finish_task(task_id: str, worker_id: str, result: Payload, now: float) -> St
     yield from lock_task(task_id)
     if not (yield from run("task.may_finish", task_id=task_id, worker_id=worker_id)):
         return False
-    yield from keep_blob(task_id, result)
-    yield from run("task.set_result", task_id=task_id, result=result.column)
-    yield from set_task_status(task_id, TaskStatus.SUCCEEDED, now)
+    yield from succeed(task_id, now)
     return True
 
 
@@ -326,7 +331,3 @@ def tasks_to_verify(worker_id: str, root_id: str | None) -> Steps[list[tuple[str
     """
     rows = yield from run("task.to_verify", worker_id=worker_id, root_id=root_id)
     return [(row[0], bool(row[1])) for row in rows]
-
-
-def _task(row: tuple[object, ...]) -> Task:
-    return msgspec.convert(row, Task, strict=False)

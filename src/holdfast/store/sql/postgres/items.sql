@@ -76,13 +76,26 @@ ORDER BY claim_order LIMIT :limit
 FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: item.claim
--- Lease an item: a new fencing token, one more attempt.
-UPDATE holdfast.work_items SET
+-- Lease items, given as pairs of task and item: a new fencing token, one more attempt.
+UPDATE holdfast.work_items AS item SET
     status = 'running', lease_owner = :worker_id, lease_token = lease_token + 1,
     attempts = attempts + 1, claimed_seq = seq, wait = NULL, wake_at = NULL,
     started_at = coalesce(started_at, :now)
-WHERE task_id = :task_id AND item_id = :item_id AND status = 'ready'
-RETURNING 1
+FROM (
+    SELECT value ->> 0 AS task_id, value ->> 1 AS item_id FROM json_array_elements(:items::json)
+) AS wanted
+WHERE item.task_id = wanted.task_id AND item.item_id = wanted.item_id AND item.status = 'ready'
+RETURNING item.*
+
+-- name: item.after_claims
+-- Which items, of those given as pairs, come directly after one that claims anything of the world.
+SELECT DISTINCT edge.task_id, edge.item_id
+FROM (
+    SELECT value ->> 0 AS task_id, value ->> 1 AS item_id FROM json_array_elements(:items::json)
+) AS given
+JOIN holdfast.work_item_edges AS edge
+  ON edge.task_id = given.task_id AND edge.item_id = given.item_id
+JOIN holdfast.claims ON claims.task_id = edge.task_id AND claims.item_id = edge.after_id
 
 -- name: item.fence
 -- Lock the row, check the token, move the journal's head: the start of every write under a lease.
@@ -144,6 +157,7 @@ WHERE task_id = :task_id AND status = 'pending'
   AND item_id IN (
       SELECT item_id FROM holdfast.work_item_edges WHERE task_id = :task_id AND after_id = :item_id
   )
+RETURNING 1
 
 -- name: item.restore_unchanged
 -- A reopened dependent whose inputs came out as before counts as done again.

@@ -8,6 +8,7 @@ INSERT INTO holdfast.tasks (
     :task_id, :root_id, :parent_id, :parent_item, :name, :key, :input, :status, :queue, :priority,
     :workspace, :workspace_id, :require_evidence, :budget, :forked_from, :now, :now, :approvals
 )
+RETURNING *
 
 -- name: task.get
 -- One task.
@@ -33,6 +34,10 @@ ORDER BY task_id DESC LIMIT :limit
 -- name: task.statuses
 -- The statuses of some tasks.
 SELECT task_id, status FROM holdfast.tasks WHERE task_id = ANY (ARRAY(SELECT json_array_elements_text(:tasks::json)))
+
+-- name: task.of_ids
+-- Some tasks.
+SELECT * FROM holdfast.tasks WHERE task_id = ANY (ARRAY(SELECT json_array_elements_text(:tasks::json)))
 
 -- name: task.after
 -- The tasks that come next in the order of their ids.
@@ -74,7 +79,8 @@ SELECT
     EXISTS (SELECT 1 FROM holdfast.work_items WHERE task_id = :task_id AND status = 'failed'),
     EXISTS (SELECT 1 FROM holdfast.work_items
             WHERE task_id = :task_id AND item_id = :plan AND status <> 'succeeded'),
-    EXISTS (SELECT 1 FROM holdfast.work_items WHERE task_id = :task_id AND status = 'pending')
+    EXISTS (SELECT 1 FROM holdfast.work_items WHERE task_id = :task_id AND status = 'pending'),
+    EXISTS (SELECT 1 FROM holdfast.claims WHERE task_id = :task_id)
 FROM holdfast.tasks WHERE task_id = :task_id
 
 -- name: task.first_error
@@ -88,6 +94,7 @@ UPDATE holdfast.tasks SET
     status = :status, updated_at = :now, finished_at = :finished, verifying = NULL,
     error = CASE WHEN :status = 'failed' THEN :error ELSE NULL END
 WHERE task_id = :task_id
+RETURNING parent_id, parent_item
 
 -- name: task.verifying
 -- All items have succeeded: name the worker that verifies everything once more.
@@ -119,9 +126,17 @@ WHERE task_id = :task_id AND status = 'running' AND verifying = :worker_id
   )
   AND NOT EXISTS (SELECT 1 FROM holdfast.workers WHERE workers.worker_id = :worker_id AND status = 'gone')
 
--- name: task.set_result
--- Store what the task returned.
-UPDATE holdfast.tasks SET result = :result WHERE task_id = :task_id
+-- name: task.succeed
+-- Call a task succeeded: what its own function returned is its result.
+UPDATE holdfast.tasks SET
+    status = 'succeeded', updated_at = :now, finished_at = :now, verifying = NULL, error = NULL,
+    result = coalesce(
+        (SELECT result FROM holdfast.work_items
+         WHERE work_items.task_id = :task_id AND work_items.item_id = 'main'),
+        :nothing
+    )
+WHERE task_id = :task_id
+RETURNING parent_id, parent_item
 
 -- name: task.reopen
 -- Put an ended task back among the running; a canceled one stays canceled.
@@ -132,10 +147,9 @@ RETURNING task_id
 -- name: task.wake_parent
 -- A child ended: make the item that called it ready, if that waits for it.
 UPDATE holdfast.work_items SET status = 'ready', wait = NULL, wake_at = NULL, claim_order = :now - priority * 60
-WHERE status = 'waiting'
-  AND (task_id, item_id) = (SELECT parent_id, parent_item FROM holdfast.tasks WHERE tasks.task_id = :task_id)
-  AND :task_id IN (SELECT json_array_elements_text(work_items.wait::json -> 'children'))
-RETURNING task_id, item_id
+WHERE task_id = :task_id AND item_id = :item_id AND status = 'waiting'
+  AND :child_id IN (SELECT json_array_elements_text(work_items.wait::json -> 'children'))
+RETURNING 1
 
 -- name: task.prunable
 -- Root tasks that ended, with all below them, before some time.
@@ -164,9 +178,3 @@ WHERE verifying IS NOT NULL AND status = 'running'
 -- name: task.lock
 -- Wait for whoever changes the items of a task, and keep others waiting: before the items' rows.
 SELECT 1 FROM holdfast.tasks WHERE task_id = :task_id FOR NO KEY UPDATE
-
--- name: task.lock_parent
--- The same for the task whose item waits for this one.
-SELECT 1 FROM holdfast.tasks
-WHERE task_id = (SELECT parent_id FROM holdfast.tasks WHERE task_id = :task_id)
-FOR NO KEY UPDATE

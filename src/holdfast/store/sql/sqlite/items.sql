@@ -70,13 +70,22 @@ WHERE status = 'ready' AND root_id = :root_id
 ORDER BY claim_order LIMIT :limit
 
 -- name: item.claim
--- Lease an item: a new fencing token, one more attempt.
+-- Lease items, given as pairs of task and item: a new fencing token, one more attempt.
 UPDATE work_items SET
     status = 'running', lease_owner = :worker_id, lease_token = lease_token + 1,
     attempts = attempts + 1, claimed_seq = seq, wait = NULL, wake_at = NULL,
     started_at = coalesce(started_at, :now)
-WHERE task_id = :task_id AND item_id = :item_id AND status = 'ready'
-RETURNING 1
+WHERE (task_id, item_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(:items))
+  AND status = 'ready'
+RETURNING *
+
+-- name: item.after_claims
+-- Which items, of those given as pairs, come directly after one that claims anything of the world.
+SELECT DISTINCT edge.task_id, edge.item_id
+FROM json_each(:items) AS given
+CROSS JOIN work_item_edges AS edge
+  ON edge.task_id = given.value ->> 0 AND edge.item_id = given.value ->> 1
+CROSS JOIN claims ON claims.task_id = edge.task_id AND claims.item_id = edge.after_id
 
 -- name: item.fence
 -- Lock the row, check the token, move the journal's head: the start of every write under a lease.
@@ -134,6 +143,7 @@ WHERE task_id = :task_id AND status = 'pending'
   AND item_id IN (
       SELECT item_id FROM work_item_edges WHERE task_id = :task_id AND after_id = :item_id
   )
+RETURNING 1
 
 -- name: item.restore_unchanged
 -- A reopened dependent whose inputs came out as before counts as done again.

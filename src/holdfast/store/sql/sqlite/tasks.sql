@@ -8,6 +8,7 @@ INSERT INTO tasks (
     :task_id, :root_id, :parent_id, :parent_item, :name, :key, :input, :status, :queue, :priority,
     :workspace, :workspace_id, :require_evidence, :budget, :forked_from, :now, :now, :approvals
 )
+RETURNING *
 
 -- name: task.get
 -- One task.
@@ -32,6 +33,10 @@ ORDER BY task_id DESC LIMIT :limit
 -- name: task.statuses
 -- The statuses of some tasks.
 SELECT task_id, status FROM tasks WHERE task_id IN (SELECT value FROM json_each(:tasks))
+
+-- name: task.of_ids
+-- Some tasks.
+SELECT * FROM tasks WHERE task_id IN (SELECT value FROM json_each(:tasks))
 
 -- name: task.after
 -- The tasks that come next in the order of their ids.
@@ -72,7 +77,8 @@ SELECT
     EXISTS (SELECT 1 FROM work_items WHERE task_id = :task_id AND status = 'failed'),
     EXISTS (SELECT 1 FROM work_items
             WHERE task_id = :task_id AND item_id = :plan AND status <> 'succeeded'),
-    EXISTS (SELECT 1 FROM work_items WHERE task_id = :task_id AND status = 'pending')
+    EXISTS (SELECT 1 FROM work_items WHERE task_id = :task_id AND status = 'pending'),
+    EXISTS (SELECT 1 FROM claims WHERE task_id = :task_id)
 FROM tasks WHERE task_id = :task_id
 
 -- name: task.first_error
@@ -86,6 +92,7 @@ UPDATE tasks SET
     status = :status, updated_at = :now, finished_at = :finished, verifying = NULL,
     error = CASE WHEN :status = 'failed' THEN :error ELSE NULL END
 WHERE task_id = :task_id
+RETURNING parent_id, parent_item
 
 -- name: task.verifying
 -- All items have succeeded: name the worker that verifies everything once more.
@@ -117,9 +124,17 @@ WHERE task_id = :task_id AND status = 'running' AND verifying = :worker_id
   )
   AND NOT EXISTS (SELECT 1 FROM workers WHERE workers.worker_id = :worker_id AND status = 'gone')
 
--- name: task.set_result
--- Store what the task returned.
-UPDATE tasks SET result = :result WHERE task_id = :task_id
+-- name: task.succeed
+-- Call a task succeeded: what its own function returned is its result.
+UPDATE tasks SET
+    status = 'succeeded', updated_at = :now, finished_at = :now, verifying = NULL, error = NULL,
+    result = coalesce(
+        (SELECT result FROM work_items
+         WHERE work_items.task_id = :task_id AND work_items.item_id = 'main'),
+        :nothing
+    )
+WHERE task_id = :task_id
+RETURNING parent_id, parent_item
 
 -- name: task.reopen
 -- Put an ended task back among the running; a canceled one stays canceled.
@@ -130,10 +145,9 @@ RETURNING task_id
 -- name: task.wake_parent
 -- A child ended: make the item that called it ready, if that waits for it.
 UPDATE work_items SET status = 'ready', wait = NULL, wake_at = NULL, claim_order = :now - priority * 60
-WHERE status = 'waiting'
-  AND (task_id, item_id) = (SELECT parent_id, parent_item FROM tasks WHERE tasks.task_id = :task_id)
-  AND :task_id IN (SELECT value FROM json_each(work_items.wait, '$.children'))
-RETURNING task_id, item_id
+WHERE task_id = :task_id AND item_id = :item_id AND status = 'waiting'
+  AND :child_id IN (SELECT value FROM json_each(work_items.wait, '$.children'))
+RETURNING 1
 
 -- name: task.prunable
 -- Root tasks that ended, with all below them, before some time.
@@ -161,8 +175,4 @@ WHERE verifying IS NOT NULL AND status = 'running'
 
 -- name: task.lock
 -- Nothing: who writes has the database to itself.
-SELECT 1 WHERE :task_id IS NULL
-
--- name: task.lock_parent
--- Nothing, likewise.
 SELECT 1 WHERE :task_id IS NULL
