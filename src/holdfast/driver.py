@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -11,11 +12,13 @@ import msgspec
 from holdfast import errors
 from holdfast.endings import failed_error
 from holdfast.handlers import Handler, Handlers, TaskOptions, new_task
+from holdfast.invocation import inside_handler
 from holdfast.liveness import LEASE
 from holdfast.models import Task
 from holdfast.needs import find_needs
 from holdfast.schedules import Schedules
 from holdfast.shared_look import SharedLook
+from holdfast.shared_worker import SharedWorker
 from holdfast.states import FINAL_TASK, ItemStatus, TaskStatus
 from holdfast.store import DEADLINE, Pending, Store, open_store, verbs
 from holdfast.store.payload import decode_payload
@@ -73,6 +76,7 @@ class Driver:
         self.verifier = EvidenceVerifier()
         self._store: Store | None = None
         self._looks: _Looks | None = None
+        self._worker = self._new_shared_worker()
 
     @property
     def store(self) -> Store:
@@ -118,7 +122,7 @@ class Driver:
     def new_worker(
         self,
         *,
-        root_id: str | None = None,
+        roots: Iterable[str] | None = None,
         queues: tuple[str, ...] = ("default",),
         concurrency: int | None = None,
     ) -> Worker:
@@ -129,7 +133,7 @@ class Driver:
             self.handlers,
             concurrency=concurrency or given.concurrency,
             queues=queues,
-            root_id=root_id,
+            roots=roots,
             lease=given.lease,
             verifier=self.verifier,
             retention=given.retention,
@@ -148,24 +152,25 @@ class Driver:
         """
         task = self.store.read(verbs.get_task(task_id))
         if task.status not in FINAL_TASK:
-            worker = self.new_worker(root_id=task.root_id)
-            await worker.start()
-            try:
-                task = await self._until_settled(task_id, worker)
-            finally:
-                await worker.stop()
+            # A handler's own call may wait for a worker that waits for the handler.
+            shared = self._new_shared_worker() if inside_handler.get() else self._worker
+            async with shared.serving(task.root_id) as worker:
+                task = await self._until_settled(task, worker)
         return self.outcome(task)
 
-    async def _until_settled(self, task_id: str, worker: Worker) -> Task:
+    def _new_shared_worker(self) -> SharedWorker:
+        return SharedWorker(lambda: self.new_worker(roots=()))
+
+    async def _until_settled(self, task: Task, worker: Worker) -> Task:
         loop = asyncio.get_running_loop()
-        stranded = loop.call_later(STRANDED, self._tell_what_strands, task_id)
+        stranded = loop.call_later(STRANDED, self._tell_what_strands, task.task_id)
         try:
-            return await self.settled(task_id, worker)
+            return await self.settled(task.task_id, worker, task.root_id)
         finally:
             stranded.cancel()
 
-    async def settled(self, task_id: str, worker: Worker | None = None) -> Task:
-        """Wait until a task has ended, or is blocked while `worker` isn't busy; return it.
+    async def settled(self, task_id: str, worker: Worker | None = None, root_id: str = "") -> Task:
+        """Wait until a task has ended, or is blocked while `worker` runs nothing of its root.
 
         What this process does is heard of at once; what another does, within `POLL` seconds.
 
@@ -186,7 +191,7 @@ class Driver:
                 if not ended and worker is not None and worker.damage is not None:
                     raise worker.damage
                 blocked = status is TaskStatus.BLOCKED
-                if ended or (blocked and not (worker and worker.busy)):
+                if ended or (blocked and not (worker and worker.runs(root_id))):
                     task = await looks.tasks.of(task_id)
                     if task is None:
                         raise no_task(task_id)

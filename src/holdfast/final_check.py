@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from holdfast import errors
 from holdfast.rechecks import recheck_claims, workspace_of
@@ -27,7 +27,6 @@ class FinalChecks:
     Args:
         store: the database.
         verifier: what checks evidence.
-        root_id: look only at this task and what is below it.
         on_end: called when a check has ended.
     """
 
@@ -35,12 +34,10 @@ class FinalChecks:
         self,
         store: Store,
         verifier: EvidenceVerifier,
-        root_id: str | None,
         on_end: Callable[[], None],
     ) -> None:
         self._store = store
         self._verifier = verifier
-        self._root_id = root_id
         self._on_end = on_end
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -49,9 +46,14 @@ class FinalChecks:
         """Whether any check is under way."""
         return bool(self._running)
 
-    async def start(self, worker_id: str) -> None:
-        """Start the checks that fall to this worker."""
-        waiting = self._store.read(verbs.tasks_to_verify(worker_id, self._root_id))
+    async def start(self, worker_id: str, roots: Sequence[str] | None) -> None:
+        """Start the checks that fall to this worker.
+
+        Args:
+            worker_id: who it is.
+            roots: the tasks to take over checks of, and of what is below them; None for all.
+        """
+        waiting = self._store.read(verbs.tasks_to_verify(worker_id, roots))
         if not all(mine for _, mine in waiting):
             await self._store.commit(verbs.adopt_verification(worker_id, self._store.now()))
         for task_id, _ in waiting:

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, cast
 
 import msgspec
@@ -25,6 +26,9 @@ LINGER = 10.0
 """Seconds a handler that was told to stop has for its `finally` blocks."""
 
 log = logging.getLogger("holdfast")
+
+inside_handler: ContextVar[bool] = ContextVar("inside_handler", default=False)
+"""Whether the code that asks is part of a handler, or was started by one."""
 
 
 class Invocation:
@@ -94,6 +98,7 @@ class Invocation:
             running.exception()  # retrieved: the attempt had ended before it was raised
 
     async def _call(self) -> object:
+        inside_handler.set(True)  # in this task of the loop only, and what it starts
         item, handlers = self._attempt.item, self._attempt.handlers
         planned = handlers.planner_of(item.handler)
         if planned is not None:

@@ -330,7 +330,7 @@ class TaskRunner:
             LeaseHeldError: it isn't ready, or another worker has it.
             TaskNotFoundError: there is no such item.
         """
-        worker = self.new_worker(root_id=self.store.read(verbs.get_task(task_id)).root_id)
+        worker = self.new_worker()
         await worker.start(claiming=False)
         try:
             claimed = await self.store.commit(
@@ -357,7 +357,8 @@ class TaskRunner:
         concurrency: int | None = None,
     ) -> Worker:
         """Return a worker for this runner's handlers, not yet started."""
-        return self._driver.new_worker(root_id=root_id, queues=queues, concurrency=concurrency)
+        roots = None if root_id is None else (root_id,)
+        return self._driver.new_worker(roots=roots, queues=queues, concurrency=concurrency)
 
     # -- what people do to tasks -----------------------------------------------------------------
 

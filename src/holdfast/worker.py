@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 
 from holdfast import errors
 from holdfast.execution import Execution
@@ -43,13 +43,14 @@ class Worker:
         handlers: the functions it can run.
         concurrency: work items at a time.
         queues: which queues it serves.
-        root_id: serve only this task and what is below it.
+        roots: serve only these tasks and what is below them, and as many more items at a time as
+            there are; see `serve`.
         lease: seconds; see `holdfast.liveness.LEASE`.
         verifier: what checks evidence.
         retention: how long things are kept.
         worker_id: made up when None.
-        schedules: what the program wants submitted at certain times. One that serves a single task
-            submits nothing.
+        schedules: what the program wants submitted at certain times. One that serves only some
+            tasks submits nothing.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Worker:
         *,
         concurrency: int = CONCURRENCY,
         queues: tuple[str, ...] = ("default",),
-        root_id: str | None = None,
+        roots: Iterable[str] | None = None,
         lease: float = LEASE,
         verifier: EvidenceVerifier | None = None,
         retention: Retention | None = None,
@@ -70,7 +71,7 @@ class Worker:
         self._handlers = handlers
         self._concurrency = concurrency
         self._queues = queues
-        self._root_id = root_id
+        self._roots = None if roots is None else set(roots)
         self._lease = lease
         self._verifier = verifier or EvidenceVerifier(clock=store.clock)
         self._name = worker_id
@@ -80,13 +81,13 @@ class Worker:
         self.damage: errors.StoreCorruptError | None = None
         """Set when the database was found damaged; then nothing more is claimed."""
         self._heartbeat: Heartbeat | None = None
-        self._checks = FinalChecks(store, self._verifier, root_id, self._wake.set)
+        self._checks = FinalChecks(store, self._verifier, self._wake.set)
         self._loops: tuple[Loop, ...] = (
             RecoverySweep(store, retention),
             _Watch(store, self._wake),
             _Claims(self),
         )
-        if schedules is not None and schedules.declared and root_id is None:
+        if schedules is not None and schedules.declared and roots is None:
             self._loops += (ScheduleLoop(store, schedules),)
         self._unwatch: Callable[[], None] = lambda: None
 
@@ -132,6 +133,34 @@ class Worker:
         if self._running:
             await asyncio.wait(self._running)
 
+    # -- serving only some tasks -----------------------------------------------------------------
+
+    def serve(self, root_id: str) -> None:
+        """Serve a task and what is below it, beside those it serves already."""
+        if self._roots is not None:
+            self._roots.add(root_id)
+            self._wake.set()
+
+    async def leave(self, root_id: str) -> None:
+        """Serve a task no longer: what runs of it is stopped and handed back."""
+        if self._roots is not None:
+            self._roots.discard(root_id)
+        left = {
+            running: execution
+            for running, execution in self._running.items()
+            if execution.claimed.item.root_id == root_id
+        }
+        for execution in left.values():
+            execution.stop("drained")
+        if left:
+            await asyncio.wait(left)
+
+    def runs(self, root_id: str) -> bool:
+        """Say whether it executes anything of a task, or of what is below it."""
+        return any(
+            execution.claimed.item.root_id == root_id for execution in self._running.values()
+        )
+
     # -- being alive -----------------------------------------------------------------------------
 
     async def _register(self) -> None:
@@ -173,18 +202,21 @@ class Worker:
         heartbeat = self._heartbeat
         if heartbeat is not None:
             await self._claim(heartbeat)
-            await self._checks.start(heartbeat.worker_id)
+            await self._checks.start(heartbeat.worker_id, self._served)
 
     @property
     def _free(self) -> int:
         """How many items more it can execute now."""
-        return 0 if self._alone else max(0, self._concurrency - len(self._running))
+        slots = self._concurrency * (1 if self._roots is None else len(self._roots))
+        return 0 if self._alone else max(0, slots - len(self._running))
+
+    @property
+    def _served(self) -> tuple[str, ...] | None:
+        return None if self._roots is None else tuple(sorted(self._roots))
 
     @property
     def _wanted(self) -> ClaimFilter:
-        return ClaimFilter(
-            self._handlers.names, self._queues, self._root_id, idle=not self._running
-        )
+        return ClaimFilter(self._handlers.names, self._queues, self._served, idle=not self._running)
 
     async def _claim(self, heartbeat: Heartbeat) -> None:
         free = self._free
@@ -197,7 +229,10 @@ class Worker:
         except errors.LeaseLostError:
             return  # taken for dead: the heartbeat notices, and the next call starts anew
         for each in claimed if isinstance(claimed, list) else ():
-            self.execute(each)
+            if self._roots is None or each.item.root_id in self._roots:
+                self.execute(each)
+            else:  # left while it was being claimed
+                await self._hand_back({each.lease})
 
     def execute(self, claimed: Claimed) -> asyncio.Task[None]:
         """Start executing a claimed item."""

@@ -97,7 +97,7 @@ def test_a_claim_can_be_confined_to_a_task_and_its_descendants(world):
     world.task()
     mine = world.task()
     child = world.task(parent_id=mine, parent_item=MAIN, root_id=mine)
-    claimed = world.claim(world.worker(), root_id=mine)
+    claimed = world.claim(world.worker(), roots=(mine,))
     assert {each.lease.task_id for each in claimed} == {mine, child}
 
 

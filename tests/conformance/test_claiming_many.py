@@ -24,8 +24,7 @@ ASKED = {
     "in_line_since": 0.0,
     "queue": "default",
     "limit": 1,
-    "task_id": "a1",
-    "item_id": "a100",
+    "items": '[["a1", "a100"]]',
     "worker_id": "w",
     "now": 1.0,
 }

@@ -164,7 +164,7 @@ def test_busy_workers_pass_a_suspect_by_until_no_idle_one_has_taken_it_in_time(w
         "plain", "work", encode_payload({}), (world.item(MAIN),), root_id=task if rooted else None
     )
     world.do(verbs.create_task(plain, world.now))
-    busy, root = world.worker(), {"root_id": task} if rooted else {}
+    busy, root = world.worker(), {"roots": (task,)} if rooted else {}
     (passed,) = world.claim(busy, idle=False, **root)
     assert passed.lease.task_id == "plain"
     world.fail(passed.lease, retry_at=world.now)

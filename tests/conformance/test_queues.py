@@ -87,10 +87,10 @@ def test_among_one_tasks_items_a_full_queue_hides_nothing_behind_it(world):
     world.do(verbs.create_task(NewTask("t", "work", encode_payload({}), items), world.now))
     limit(world, running=1, queue="a")
     limit(world, running=0, queue="c")
-    claimed = names(world.claim(world.worker(), 3, root_id="t"))
+    claimed = names(world.claim(world.worker(), 3, roots=("t",)))
     assert len(claimed) == 2
     assert sorted(name[0] for name in claimed) == ["a", "b"]
-    assert world.claim(world.worker(), 3, root_id="t") == []
+    assert world.claim(world.worker(), 3, roots=("t",)) == []
 
 
 def test_a_queue_that_allows_nothing_is_held(world):

@@ -64,7 +64,7 @@ def test_a_comment_is_no_part_of_a_query():
 # name → the parameters of the plan and what it must use
 HOT = {
     "item.candidates": "work_items_ready_of_handler",
-    "item.candidates_of_root": "work_items_ready_of_root",
+    "item.candidates_of_roots": "work_items_ready_of_root",
     "item.wake_due": "work_items_wake",
     "item.next_wake": "work_items_wake",
     "item.fence": "PRIMARY KEY",
@@ -127,7 +127,7 @@ def test_a_hot_query_is_answered_from_an_index(store, name):
         assert not (scanned and scanned[1] in tables and not covered), plan
 
 
-@pytest.mark.parametrize("name", ["item.candidates_of_root", "journal.read"])
+@pytest.mark.parametrize("name", ["item.candidates_of_roots", "journal.read"])
 def test_a_query_that_is_limited_does_not_sort_everything_first(store, name):
     query = load_queries("sqlite")[name]
     params = dict.fromkeys(re.findall(r":([a-z_]+)", query), 0)

@@ -12,6 +12,7 @@ from holdfast.bench.figures import Bench, Figure, figure
 from holdfast.bench.floor import Compared
 from holdfast.bench.sites import PAYLOAD, Place
 from holdfast.context import Context
+from holdfast.handlers import Handler
 from holdfast.runner import TaskRunner
 from holdfast.states import Effect
 
@@ -58,13 +59,7 @@ def in_one_task(place: Place, count: int, effect: Effect) -> float:
 
 def in_many_tasks(place: Place, tasks: int) -> float:
     """Run tasks of some steps side by side; return steps a second, from submission to result."""
-    runner = TaskRunner(place.url, workspace=str(place.directory))
-
-    @runner.task
-    async def job(ctx: Context, name: int) -> int:
-        for number in range(STEPS_EACH):
-            await ctx.step(work, number)
-        return name
+    runner, job = _runner_of_many(place)
 
     async def serve() -> float:
         worker = runner.new_worker(concurrency=tasks)
@@ -81,6 +76,33 @@ def in_many_tasks(place: Place, tasks: int) -> float:
         return tasks * STEPS_EACH / asyncio.run(serve())
     finally:
         runner.close()
+
+
+def in_many_runs(place: Place, tasks: int) -> float:
+    """Do the same with a call of `runner.arun` for each task, whose worker starts and stops."""
+    runner, job = _runner_of_many(place)
+
+    async def run() -> float:
+        started = time.perf_counter()
+        await asyncio.gather(*(runner.arun(job, name=n) for n in range(tasks)))
+        return time.perf_counter() - started
+
+    try:
+        return tasks * STEPS_EACH / asyncio.run(run())
+    finally:
+        runner.close()
+
+
+def _runner_of_many(place: Place) -> tuple[TaskRunner, Handler[..., int]]:
+    runner = TaskRunner(place.url, workspace=str(place.directory))
+
+    @runner.task
+    async def job(ctx: Context, name: int) -> int:
+        for number in range(STEPS_EACH):
+            await ctx.step(work, number)
+        return name
+
+    return runner, job
 
 
 def steps(bench: Bench) -> list[Figure]:
@@ -136,11 +158,16 @@ def read(bench: Bench) -> list[Figure]:
 def tasks(bench: Bench) -> list[Figure]:
     """Measure many tasks side by side in one process."""
     found = Compared(bench, partial(in_many_tasks, tasks=TASKS), bench.size(COUNT))
+    runs = Compared(bench, partial(in_many_runs, tasks=TASKS), bench.size(COUNT))
     what = f"{TASKS} tasks x {STEPS_EACH} durable steps, one process"
     return [
         figure(
             "tasks", what, "/s", found.rates,
             ratio=found.ratio, ratio_alike=found.ratio_alike,
             at_least=AIMS_TOGETHER[bench.site.name], peers="Restate 1,537/s",
-        )
+        ),
+        figure(
+            "tasks", "… each run with `arun`, a worker started for them", "/s", runs.rates,
+            ratio=runs.ratio, ratio_alike=runs.ratio_alike,
+        ),
     ]  # fmt: skip

@@ -34,7 +34,7 @@ IDLE = frozenset(
         "item.wake_due",
         "queue.look",
         "item.candidates",
-        "item.candidates_of_root",
+        "item.candidates_of_roots",
     }
 )
 """What a transaction consists of that only renews leases and finds nothing to claim. Such ones come

@@ -46,13 +46,13 @@ class ClaimFilter(msgspec.Struct, frozen=True):
     Args:
         handlers: names of the functions this program has registered.
         queues: queues it serves.
-        root_id: only this task and its descendants, when given.
+        roots: only these tasks and their descendants, when given.
         idle: whether nothing else runs in this process.
     """
 
     handlers: tuple[str, ...]
     queues: tuple[str, ...]
-    root_id: str | None = None
+    roots: tuple[str, ...] | None = None
     idle: bool = True
 
 
@@ -71,8 +71,9 @@ def claim_work_items(
     if not (yield from run("worker.renew", worker_id=worker_id, now=now)):
         return Refused("", "", 0, "claim_work_items")
     yield from wake_due(now)
+    roots = None if wanted.roots is None else _json(wanted.roots)
     look = yield from run(
-        "queue.look", worker_id=worker_id, queues=_json(wanted.queues), root_id=wanted.root_id
+        "queue.look", worker_id=worker_id, queues=_json(wanted.queues), roots=roots
     )
     holds_alone, limited = look[0]
     if holds_alone:
@@ -104,9 +105,9 @@ def _candidates(wanted: ClaimFilter, limit: int, places: Places, now: float) -> 
         "idle": int(wanted.idle),
         "in_line_since": now - PATIENCE,
     }
-    if wanted.root_id is not None:
-        asked["root_id"] = wanted.root_id
-        return (yield from _candidates_of_root(asked, limit, places))
+    if wanted.roots is not None:
+        asked["roots"] = _json(wanted.roots)
+        return (yield from _candidates_of_roots(asked, limit, places))
     # One queue at a time: then the index gives them in order, and only as many as are wanted.
     rows: Rows = []
     for queue in dict.fromkeys(wanted.queues):
@@ -116,13 +117,13 @@ def _candidates(wanted: ClaimFilter, limit: int, places: Places, now: float) -> 
     return sorted(rows, key=_claim_order)[:limit]
 
 
-def _candidates_of_root(asked: Mapping[str, object], limit: int, places: Places) -> Steps[Rows]:
+def _candidates_of_roots(asked: Mapping[str, object], limit: int, places: Places) -> Steps[Rows]:
     """Return candidates of any queue; what a full queue holds doesn't hide what is behind it."""
     full = {queue for queue, free in places.room.items() if not free}
     taken: Rows = []
     while True:
         left = limit - len(taken)
-        rows = yield from run("item.candidates_of_root", **asked, full=_json(full), limit=left)
+        rows = yield from run("item.candidates_of_roots", **asked, full=_json(full), limit=left)
         found = Counter(row[4] for row in rows)
         over = {queue for queue, count in found.items() if count > places.of(queue, limit)}
         if not over:
@@ -477,7 +478,7 @@ def next_wake(wanted: ClaimFilter, now: float) -> Steps[float | None]:
         "item.next_wake",
         handlers=_json(wanted.handlers),
         queues=_json(wanted.queues),
-        root_id=wanted.root_id,
+        roots=None if wanted.roots is None else _json(wanted.roots),
         now=now,
     )
     wake_at, place_in = rows[0]

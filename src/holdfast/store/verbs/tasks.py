@@ -324,10 +324,11 @@ def adopt_verification(worker_id: str, now: float) -> Steps[list[str]]:
 
 
 @verb()
-def tasks_to_verify(worker_id: str, root_id: str | None) -> Steps[list[tuple[str, bool]]]:
+def tasks_to_verify(worker_id: str, roots: Sequence[str] | None) -> Steps[list[tuple[str, bool]]]:
     """Return tasks whose items have all succeeded, and whether this worker is to verify them.
 
-    Others are named only when their checker is gone.
+    Others are named only when their checker is gone, and they are among `roots` or below them.
     """
-    rows = yield from run("task.to_verify", worker_id=worker_id, root_id=root_id)
+    served = None if roots is None else msgspec.json.encode(roots).decode()
+    rows = yield from run("task.to_verify", worker_id=worker_id, roots=served)
     return [(row[0], bool(row[1])) for row in rows]

@@ -65,10 +65,10 @@ JOIN holdfast.work_items AS item
 ORDER BY first.claim_order LIMIT :limit
 FOR NO KEY UPDATE OF item SKIP LOCKED
 
--- name: item.candidates_of_root
--- The same among one task and its descendants, but for full queues.
+-- name: item.candidates_of_roots
+-- The same among some tasks and their descendants, but for full queues.
 SELECT task_id, item_id, alone, claim_order, queue FROM holdfast.work_items
-WHERE status = 'ready' AND root_id = :root_id
+WHERE status = 'ready' AND root_id = ANY (ARRAY(SELECT json_array_elements_text(:roots::json)))
   AND handler = ANY (ARRAY(SELECT json_array_elements_text(:handlers::json)))
   AND queue <> ALL (ARRAY(SELECT json_array_elements_text(:full::json)))
   AND (alone = 0 OR :idle::int = 1 OR claim_order + priority * 60 <= :in_line_since::float8)
@@ -132,13 +132,13 @@ SELECT
      FROM holdfast.queues
      LEFT JOIN holdfast.queue_starts AS start
        ON start.queue = queues.name AND start.number = queues.starts + 1 - queues.rate
-     WHERE (:root_id IS NOT NULL OR name = ANY (ARRAY(SELECT json_array_elements_text(:queues::json))))
+     WHERE (:roots IS NOT NULL OR name = ANY (ARRAY(SELECT json_array_elements_text(:queues::json))))
        AND (running IS NULL OR running > (
                 SELECT count(*) FROM holdfast.work_items
                 WHERE status = 'running' AND queue = queues.name))
        AND EXISTS (SELECT 1 FROM holdfast.work_items
                 WHERE status = 'ready' AND queue = queues.name
-                  AND (:root_id IS NULL OR root_id = :root_id)
+                  AND (:roots IS NULL OR root_id = ANY (ARRAY(SELECT json_array_elements_text(:roots::json))))
                   AND handler = ANY (ARRAY(SELECT json_array_elements_text(:handlers::json)))))
 
 -- name: item.finish

@@ -6,7 +6,7 @@ SELECT
         WHERE lease_owner = :worker_id AND status = 'running' AND alone = 1
     ),
     (SELECT coalesce(json_agg(name), '[]')::text FROM holdfast.queues
-     WHERE :root_id IS NOT NULL OR name = ANY (ARRAY(SELECT json_array_elements_text(:queues::json))))
+     WHERE :roots IS NOT NULL OR name = ANY (ARRAY(SELECT json_array_elements_text(:queues::json))))
 
 -- name: queue.hold
 -- Limited queues, kept for this transaction; one that another claim has is left out.

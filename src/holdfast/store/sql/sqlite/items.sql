@@ -60,10 +60,10 @@ WHERE (item.task_id, item.item_id) IN (
 )
 ORDER BY item.claim_order LIMIT :limit
 
--- name: item.candidates_of_root
--- The same among one task and its descendants, but for full queues.
+-- name: item.candidates_of_roots
+-- The same among some tasks and their descendants, but for full queues.
 SELECT task_id, item_id, alone, claim_order, queue FROM work_items
-WHERE status = 'ready' AND root_id = :root_id
+WHERE status = 'ready' AND root_id IN (SELECT value FROM json_each(:roots))
   AND handler IN (SELECT value FROM json_each(:handlers))
   AND queue NOT IN (SELECT value FROM json_each(:full))
   AND (alone = 0 OR :idle OR claim_order + priority * 60 <= :in_line_since)
@@ -118,13 +118,13 @@ SELECT
      FROM queues
      LEFT JOIN queue_starts AS start
        ON start.queue = queues.name AND start.number = queues.starts + 1 - queues.rate
-     WHERE (:root_id IS NOT NULL OR name IN (SELECT value FROM json_each(:queues)))
+     WHERE (:roots IS NOT NULL OR name IN (SELECT value FROM json_each(:queues)))
        AND (running IS NULL OR running > (
                 SELECT count(*) FROM work_items
                 WHERE status = 'running' AND queue = queues.name))
        AND EXISTS (SELECT 1 FROM work_items
                 WHERE status = 'ready' AND queue = queues.name
-                  AND (:root_id IS NULL OR root_id = :root_id)
+                  AND (:roots IS NULL OR root_id IN (SELECT value FROM json_each(:roots)))
                   AND handler IN (SELECT value FROM json_each(:handlers))))
 
 -- name: item.finish

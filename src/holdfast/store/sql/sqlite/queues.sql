@@ -6,7 +6,7 @@ SELECT
         WHERE lease_owner = :worker_id AND status = 'running' AND alone = 1
     ),
     (SELECT json_group_array(name) FROM queues
-     WHERE :root_id IS NOT NULL OR name IN (SELECT value FROM json_each(:queues)))
+     WHERE :roots IS NOT NULL OR name IN (SELECT value FROM json_each(:queues)))
 
 -- name: queue.hold
 -- Limited queues, kept for this transaction; one that another claim has is left out.

@@ -161,13 +161,14 @@ WHERE finished_at < :before AND root_id = task_id
 LIMIT :limit
 
 -- name: task.to_verify
--- Tasks whose items have all succeeded: those of a worker, and those whose checker is gone.
+-- Tasks whose items have all succeeded: those of a worker, and those that it serves whose checker is
+-- gone.
 SELECT task_id, verifying = :worker_id FROM tasks
 WHERE verifying IS NOT NULL AND status = 'running'
-  AND (:root_id IS NULL OR root_id = :root_id)
   AND (
       verifying = :worker_id
-      OR NOT EXISTS (
+      OR (:roots IS NULL OR root_id IN (SELECT value FROM json_each(:roots)))
+      AND NOT EXISTS (
           SELECT 1 FROM workers
           WHERE workers.worker_id = tasks.verifying AND workers.status <> 'gone'
       )
