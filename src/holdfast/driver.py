@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -74,6 +75,7 @@ class Driver:
         self.handlers = Handlers()
         self.schedules = Schedules(self.handlers, settings.workspace)
         self.verifier = EvidenceVerifier()
+        self._opening = threading.Lock()
         self._store: Store | None = None
         self._looks: _Looks | None = None
         self._worker = self._new_shared_worker()
@@ -86,9 +88,11 @@ class Driver:
             StoreOpenError: it can't be opened; the file is as it was.
         """
         if self._store is None:
-            deadline = min(DEADLINE, self.settings.lease / 3)
-            self._store = open_store(self.settings.where, deadline=deadline)
-            self._looks = _Looks(self._store)
+            with self._opening:  # several threads may be the first to need it
+                if self._store is None:
+                    deadline = min(DEADLINE, self.settings.lease / 3)
+                    self._store = open_store(self.settings.where, deadline=deadline)
+                    self._looks = _Looks(self._store)
         return self._store
 
     def close(self) -> None:

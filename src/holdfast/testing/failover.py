@@ -198,7 +198,7 @@ def _at_work(workers: Fleet, mail: Mail, chance: random.Random) -> subprocess.Po
         return bool(busy)
 
     until(look)
-    time.sleep(chance.uniform(0.0, 0.1))
+    time.sleep(chance.uniform(0.0, 0.05))
     return chance.choice(busy or workers.running)
 
 

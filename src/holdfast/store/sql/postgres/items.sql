@@ -67,13 +67,23 @@ FOR NO KEY UPDATE OF item SKIP LOCKED
 
 -- name: item.candidates_of_roots
 -- The same among some tasks and their descendants, but for full queues.
-SELECT task_id, item_id, alone, claim_order, queue FROM holdfast.work_items
-WHERE status = 'ready' AND root_id = ANY (ARRAY(SELECT json_array_elements_text(:roots::json)))
-  AND handler = ANY (ARRAY(SELECT json_array_elements_text(:handlers::json)))
-  AND queue <> ALL (ARRAY(SELECT json_array_elements_text(:full::json)))
-  AND (alone = 0 OR :idle::int = 1 OR claim_order + priority * 60 <= :in_line_since::float8)
-ORDER BY claim_order LIMIT :limit
-FOR NO KEY UPDATE SKIP LOCKED
+SELECT item.task_id, item.item_id, item.alone, item.claim_order, item.queue
+FROM (
+    SELECT first.* FROM json_array_elements_text(:roots::json) AS wanted (root_id)
+    CROSS JOIN LATERAL (
+        SELECT task_id, item_id, claim_order FROM holdfast.work_items
+        WHERE status = 'ready' AND work_items.root_id = wanted.root_id
+          AND handler = ANY (ARRAY(SELECT json_array_elements_text(:handlers::json)))
+          AND queue <> ALL (ARRAY(SELECT json_array_elements_text(:full::json)))
+          AND (alone = 0 OR :idle::int = 1 OR claim_order + priority * 60 <= :in_line_since::float8)
+        ORDER BY claim_order LIMIT :limit + 16
+    ) AS first
+    ORDER BY claim_order LIMIT :limit + 16
+) AS first
+JOIN holdfast.work_items AS item
+  ON item.task_id = first.task_id AND item.item_id = first.item_id AND item.status = 'ready'
+ORDER BY first.claim_order LIMIT :limit
+FOR NO KEY UPDATE OF item SKIP LOCKED
 
 -- name: item.claim
 -- Lease items, given as pairs of task and item: a new fencing token, one more attempt.

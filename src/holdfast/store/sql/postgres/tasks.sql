@@ -163,8 +163,7 @@ WHERE finished_at < :before::float8 AND root_id = task_id
 LIMIT :limit
 
 -- name: task.to_verify
--- Tasks whose items have all succeeded: those of a worker, and those that it serves whose checker is
--- gone.
+-- Tasks whose items have all succeeded: a worker's own, and those that it may take over.
 SELECT task_id, verifying = :worker_id FROM holdfast.tasks
 WHERE verifying IS NOT NULL AND status = 'running'
   AND (

@@ -62,12 +62,18 @@ ORDER BY item.claim_order LIMIT :limit
 
 -- name: item.candidates_of_roots
 -- The same among some tasks and their descendants, but for full queues.
-SELECT task_id, item_id, alone, claim_order, queue FROM work_items
-WHERE status = 'ready' AND root_id IN (SELECT value FROM json_each(:roots))
-  AND handler IN (SELECT value FROM json_each(:handlers))
-  AND queue NOT IN (SELECT value FROM json_each(:full))
-  AND (alone = 0 OR :idle OR claim_order + priority * 60 <= :in_line_since)
-ORDER BY claim_order LIMIT :limit
+SELECT item.task_id, item.item_id, item.alone, item.claim_order, item.queue
+FROM json_each(:roots) AS wanted
+CROSS JOIN work_items AS item
+WHERE (item.task_id, item.item_id) IN (
+    SELECT task_id, item_id FROM work_items
+    WHERE status = 'ready' AND root_id = wanted.value
+      AND handler IN (SELECT value FROM json_each(:handlers))
+      AND queue NOT IN (SELECT value FROM json_each(:full))
+      AND (alone = 0 OR :idle OR claim_order + priority * 60 <= :in_line_since)
+    ORDER BY claim_order LIMIT :limit
+)
+ORDER BY item.claim_order LIMIT :limit
 
 -- name: item.claim
 -- Lease items, given as pairs of task and item: a new fencing token, one more attempt.

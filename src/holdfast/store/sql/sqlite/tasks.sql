@@ -161,8 +161,7 @@ WHERE finished_at < :before AND root_id = task_id
 LIMIT :limit
 
 -- name: task.to_verify
--- Tasks whose items have all succeeded: those of a worker, and those that it serves whose checker is
--- gone.
+-- Tasks whose items have all succeeded: a worker's own, and those that it may take over.
 SELECT task_id, verifying = :worker_id FROM tasks
 WHERE verifying IS NOT NULL AND status = 'running'
   AND (
