@@ -217,10 +217,12 @@ def main() -> None:
             for text in done[-1].wrong:
                 sys.stdout.write(f"at {point}: {text}\n")
             shutil.rmtree(at)
+            if given.careless and done[-1].wrong:
+                break  # it was noticed
     total = Counter(failed=sum(r.failed for r in done), refused=sum(r.refused for r in done))
     wrong = [text for each in done for text in each.wrong]
     sys.stdout.write(
-        f"{given.fault}: {len(points)} of {len(every)} points, {total['failed']} failed calls, "
+        f"{given.fault}: {len(done)} of {len(every)} points, {total['failed']} failed calls, "
         f"{total['refused']} commits not acknowledged: "
         f"{sum(text.startswith('lost') for text in wrong)} lost, {len(wrong)} violations\n"
     )

@@ -182,6 +182,11 @@ def campaign(options: Options, say: Callable[[str], None] = print) -> Summary:
         one_by_one, together = (
             count_points(Site.at(root / f"dry-{number}", options.db), number) for number in (1, 10)
         )
+        if options.commits:
+            one_by_one, together = (
+                [point for point in points if point.kind == "commit"]
+                for points in (one_by_one, together)
+            )
         say(
             f"The reference task has {len(one_by_one)} points; {len(together)} with items together."
         )
@@ -219,6 +224,7 @@ class Options(msgspec.Struct, frozen=True):
         jobs: scenarios side by side.
         shard: run only this part of every arm, of
         shards: so many.
+        commits: leave out the boundaries of effects, which are the same on every database.
         keep: directory to work in and to leave as it is; a temporary one when None.
         db: URL of a PostgreSQL database to work on, a schema for each scenario; files when None.
     """
@@ -229,6 +235,7 @@ class Options(msgspec.Struct, frozen=True):
     jobs: int = 4
     shard: int = 0
     shards: int = 1
+    commits: bool = False
     keep: str | None = None
     db: str | None = None
 
@@ -244,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--jobs", type=int, default=4, help="scenarios side by side")
     parser.add_argument("--shard", default="0/1", help="run part I of N: I/N")
+    parser.add_argument("--commits", action="store_true", help="no crashes inside effects")
     parser.add_argument("--keep", help="directory to work in and to leave as it is")
     parser.add_argument("--db", help="postgresql://… to crash on; SQLite files by default")
     given = parser.parse_args(arguments)
@@ -252,8 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no such arm: {', '.join(sorted(unknown))}. There are: {', '.join(ARMS)}")
     shard, _, shards = given.shard.partition("/")
     options = Options(
-        chosen, given.sample, given.seed, given.jobs, int(shard), int(shards or 1), given.keep,
-        given.db,
+        chosen, given.sample, given.seed, given.jobs, int(shard), int(shards or 1), given.commits,
+        given.keep, given.db,
     )  # fmt: skip
     if given.db:
         import_module("holdfast.store.postgres")  # once, and not in every child

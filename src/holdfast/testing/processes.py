@@ -21,7 +21,7 @@ from holdfast.clock import SystemClock
 Tell = Callable[[object], None]
 """Sends one message (plain data) to the parent; it arrives even if the process is killed next."""
 
-POLL = 0.001
+POLL = 0.003
 """Seconds between looks at a child."""
 
 LIFETIME = 120
