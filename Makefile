@@ -33,7 +33,7 @@ demo: setup-core ## see a task survive a crash
 	@$(BIN)/holdfast demo $(ARGS)
 
 test: check ## check, then run every test
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 check: setup-dev ## formatting, lint, types and layers
 	@$(BIN)/ruff format --check

@@ -25,6 +25,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "holdfast")
 VARIABLE = "HOLDFAST_TEST_PG_URL"
 
 
+def pytest_xdist_auto_num_workers():
+    """Return how many processes run tests: one more than cores, since many tests mostly wait."""
+    return min(4, (os.cpu_count() or 1) + 1)
+
+
 @pytest.fixture(scope="session")
 def postgres_servers():
     """Return a function that gives a server of this test process's own, by version."""
