@@ -53,7 +53,8 @@ class FinalChecks:
             worker_id: who it is.
             roots: the tasks to take over checks of, and of what is below them; None for all.
         """
-        waiting = self._store.read(verbs.tasks_to_verify(worker_id, roots))
+        asked = verbs.tasks_to_verify(worker_id, roots)
+        waiting = await self._store.beside(lambda: self._store.read(asked))
         if not all(mine for _, mine in waiting):
             await self._store.commit(verbs.adopt_verification(worker_id, self._store.now()))
         for task_id, _ in waiting:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 
@@ -15,6 +16,7 @@ import pytest
 from support.schemas import drop_schema, new_schema
 
 from holdfast import TaskRunner, errors
+from holdfast.final_check import FinalChecks
 from holdfast.liveness import Heartbeat, Observer
 from holdfast.models import MAIN
 from holdfast.store import open_store, verbs
@@ -23,6 +25,7 @@ from holdfast.store.payload import encode_payload
 from holdfast.store.processes import is_running, this_process
 from holdfast.store.rounds import drive
 from holdfast.store.verbs import Append, ClaimFilter, NewItem, NewTask
+from holdfast.verifiers import EvidenceVerifier
 
 PROGRAM = """
 import sys, time
@@ -224,6 +227,24 @@ def test_a_handler_runs_on_postgresql_as_it_does_on_sqlite(postgres_url, tmp_pat
         assert runner.run(double, n=5) == 10
     finally:
         runner.close()
+
+
+def test_looking_for_tasks_to_check_does_not_hold_up_the_event_loop(store, monkeypatch):
+    read, answer = store.engine.read, threading.Event()
+
+    def late(statement):
+        assert answer.wait(10), "the event loop waits for the answer"
+        return read(statement)
+
+    async def main():
+        checks = FinalChecks(store, EvidenceVerifier(), lambda: None)
+        looking = asyncio.ensure_future(checks.start("north", None))
+        await asyncio.sleep(0)
+        answer.set()
+        await looking
+
+    monkeypatch.setattr(store.engine, "read", late)
+    asyncio.run(main())
 
 
 def test_a_queue_is_freed_that_a_program_was_stopped_in_while_it_counted(store, postgres_url):
