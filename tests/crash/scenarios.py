@@ -403,6 +403,12 @@ def zombie_handler(tell):
     return run_zombie_handler(World(Path.cwd()), stops=True)
 
 
+def stop_between_commits(runner):
+    """Stop this process, but not while its heartbeat has SQLite's write lock: all would wait."""
+    with runner.store._committer._lock:
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+
+
 def run_zombie_handler(world, *, stops=False):
     runner = TaskRunner(URL, lease=0.4)
     refused = {}
@@ -423,7 +429,7 @@ def run_zombie_handler(world, *, stops=False):
         await ctx.tool(once, "first")
         if not stops:
             return "done"
-        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+        stop_between_commits(runner)
         calls = {
             "llm": lambda: ctx.llm(late, "llm"),
             "tool": lambda: ctx.tool(late, "tool"),
@@ -464,7 +470,7 @@ def run_sender(*, stops):
     @tool(reconcile=lambda arguments, key: NotDone(), settle_after=0)
     async def send(text: str) -> None:
         if stops:
-            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+            stop_between_commits(runner)
         World(Path.cwd()).note(OUTBOX, text)
 
     @runner.task
