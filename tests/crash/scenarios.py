@@ -405,7 +405,7 @@ def zombie_handler(tell):
 
 def stop_between_commits(runner):
     """Stop this process, but not while its heartbeat has SQLite's write lock: all would wait."""
-    with runner.store._committer._lock:
+    with runner.store._committer._lock:  # noqa: SLF001  what keeps others from committing
         signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
