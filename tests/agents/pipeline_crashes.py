@@ -77,7 +77,8 @@ def main():
     (root / "rehearsal" / "work").mkdir(parents=True)
     os.chdir(root / "rehearsal")
     Path("work", "f").write_text("an old text")
-    commits = run("rehearsal", CrashPlan())["counts"]["commit"]
+    with Process.fork(lambda _: run("rehearsal", CrashPlan())) as process:
+        commits = process.result()["counts"]["commit"]
     for at in range(POINTS):
         number = 2 + at * (commits - 5) // (POINTS - 1)  # how many there are varies a little
         point = Point("commit", number, ("before", "after")[at % 2])

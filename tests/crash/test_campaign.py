@@ -39,7 +39,7 @@ def test_killed_at_every_boundary_nothing_is_lost_or_repeated(scripts, on, shard
 
 def test_killed_inside_a_once_call_without_reconcile_it_is_reported(scripts):
     output = scripts.run(
-        "-m", "holdfast.testing.campaign", "--arms", "parallel", "--jobs", "2", "--sample", "24"
+        "-m", "holdfast.testing.campaign", "--arms", "parallel", "--jobs", "2", "--sample", "40"
     )
     _, doubts = figures(output)
     assert doubts > 0
