@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from holdfast import ModePipelineRunner, TaskRunner
@@ -73,6 +74,7 @@ def assert_edited_once(goal):
 
 
 def main():
+    import_module("holdfast.providers.asking")  # takes seconds: once, and not in every child
     root = Path.cwd()
     (root / "rehearsal" / "work").mkdir(parents=True)
     os.chdir(root / "rehearsal")
