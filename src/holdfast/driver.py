@@ -32,8 +32,9 @@ from holdfast.worker import CONCURRENCY, Worker
 POLL = 0.05
 """Seconds between looks at whether another process committed anything."""
 
-LOOK = 1.0
-"""Seconds after which somebody who waits for a task looks at it although nothing was committed."""
+LOOK = 0.25
+"""Seconds after which somebody who waits for a task looks at it although nothing was heard of:
+not every server tells."""
 
 STRANDED = 5.0
 """Seconds after which it is said that a task waits for a handler this program doesn't have."""
@@ -176,7 +177,8 @@ class Driver:
     async def settled(self, task_id: str, worker: Worker | None = None, root_id: str = "") -> Task:
         """Wait until a task has ended, or is blocked while `worker` runs nothing of its root.
 
-        What this process does is heard of at once; what another does, within `POLL` seconds.
+        What this process does is heard of at once; what another does, within `POLL` seconds where
+        the database tells of commits, and within `LOOK` seconds where it doesn't.
 
         Raises:
             StoreCorruptError: the worker found the database damaged.
