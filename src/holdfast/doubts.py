@@ -14,16 +14,16 @@ import msgspec
 
 from holdfast import codec, errors
 from holdfast.branches import DoubtNeed, TimerNeed, Waits
-from holdfast.calls import may_run
-from holdfast.entries import Recorded, settling
+from holdfast.entries import Draft, Recorded, settling
 from holdfast.failures import as_recorded, encode_failure
 from holdfast.journal import Journal
-from holdfast.liveness import is_gone, is_ours
+from holdfast.liveness import is_gone, is_ours, next_look
 from holdfast.models import Entry
 from holdfast.redaction import redact
 from holdfast.states import EntryStatus
 from holdfast.store.payload import Payload, encode_payload
 from holdfast.tool import Done, NotDone, Reconciled, Tool, Unknown, invoke
+from holdfast.under_way import may_run
 
 log = logging.getLogger("holdfast")
 
@@ -110,32 +110,53 @@ class Doubts:
     ) -> tuple[Reconciled | None, str]:
         request = cast("Request", self._journal.decode(recorded.entry.request))
         while True:
+            # Before it is asked: what happens after the answer isn't in it.
+            ended = self._has_ended(recorded, request)
+            settled = ended and self._is_settled(tool, recorded)
             answer, why = await _ask(tool, request)
-            if not isinstance(answer, NotDone):
+            if settled or not isinstance(answer, NotDone):
                 return answer, why
-            if not self._has_ended(recorded, request):
-                return None, "it has not happened so far, but what started it may still be running"
-            if tool.settle_after > 0 and recorded.outcome is None:
-                recorded.outcome = await self.note(
-                    recorded.entry, "its process ended before it returned", ended=True
+            if ended:
+                await self._let_settle(tool, recorded)
+            elif not await self._look_later(recorded, request):
+                by = request.worker
+                return (
+                    None,
+                    f"it has not happened so far, but {by}, which began it, may still run it",
                 )
-            if self._is_settled(tool, recorded):
-                return answer, why
-            await self._waits.until(
-                TimerNeed(recorded.last.at + tool.settle_after),
-                lambda: self._is_settled(tool, recorded),
-            )
-
-    def _is_settled(self, tool: Tool[..., Any], recorded: Recorded) -> bool:
-        # From when it was known to be over: it may have run for long before.
-        return self._journal.store.now() >= recorded.last.at + tool.settle_after
 
     def _has_ended(self, recorded: Recorded, request: Request) -> bool:
-        if recorded.status is EntryStatus.DOUBT and recorded.last.keyed:
+        if _is_noted(recorded):
             return True
         if is_ours(request.worker):
             return not may_run(request.idempotency_key)
         return is_gone(self._journal.store, request.worker)
+
+    async def _look_later(self, recorded: Recorded, request: Request) -> bool:
+        """Wait a little for what started a call to end; False when that can't be hoped for."""
+        store = self._journal.store
+        look = next_look(store, request.worker)
+        if look is not None:
+            await self._waits.until(
+                TimerNeed(look), lambda: store.now() >= look or self._has_ended(recorded, request)
+            )
+        return look is not None
+
+    def _is_settled(self, tool: Tool[..., Any], recorded: Recorded) -> bool:
+        if not _is_noted(recorded):
+            return tool.settle_after <= 0
+        # From when it was known to be over: it may have run for long before.
+        return self._journal.store.now() >= recorded.last.at + tool.settle_after
+
+    async def _let_settle(self, tool: Tool[..., Any], recorded: Recorded) -> None:
+        """Wait until nothing that a call has sent can still be on its way."""
+        if not _is_noted(recorded):
+            text = "its process ended before it returned"
+            recorded.outcome = await self._journal.record(over(recorded, text))
+        await self._waits.until(
+            TimerNeed(recorded.last.at + tool.settle_after),
+            lambda: self._is_settled(tool, recorded),
+        )
 
     async def _release(self, recorded: Recorded, why: str) -> Entry | None:
         noted = recorded.outcome
@@ -152,6 +173,19 @@ class Doubts:
         if recorded.status is EntryStatus.DOUBT:
             return str(self._journal.decode(recorded.last.outcome))
         return "its process ended before it returned"
+
+
+def over(recorded: Recorded, text: str) -> Draft:
+    """Return what says that a call is known to be over, but not its outcome."""
+    draft = settling(recorded.entry, EntryStatus.DOUBT, encode_payload(text))
+    draft.keyed = True
+    if recorded.outcome is not None and recorded.outcome.request is not None:
+        draft.request = Payload(recorded.outcome.request)  # the failure it has ended with
+    return draft
+
+
+def _is_noted(recorded: Recorded) -> bool:
+    return recorded.status is EntryStatus.DOUBT and recorded.last.keyed
 
 
 async def _ask(tool: Tool[..., Any], request: Request) -> tuple[Reconciled | None, str]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 from typing import cast
 
 from holdfast import errors
-from holdfast.calls import may_run
-from holdfast.doubts import Request
-from holdfast.entries import Draft, Recorded, settling
+from holdfast.doubts import Request, over
+from holdfast.entries import Recorded
 from holdfast.journal import Journal
 from holdfast.liveness import is_ours
 from holdfast.models import Claimed, Lease
 from holdfast.states import EntryStatus
 from holdfast.store import Store, verbs
-from holdfast.store.payload import Payload, encode_payload
+from holdfast.under_way import may_run
 
 OVER = "its attempt ended before its outcome was recorded"
 
@@ -59,7 +58,7 @@ async def _note_what_is_over(store: Store, lease: Lease) -> None:
         return  # the next attempt says so
     for call in journal.in_doubt():
         if _is_over(journal, call):
-            await journal.record(_over(call))
+            await journal.record(over(call, OVER))
 
 
 def _is_over(journal: Journal, call: Recorded) -> bool:
@@ -74,11 +73,3 @@ def _is_over(journal: Journal, call: Recorded) -> bool:
     except errors.DecodingError:
         return False  # such as of a type that only another program has
     return is_ours(request.worker) and not may_run(request.idempotency_key)
-
-
-def _over(call: Recorded) -> Draft:
-    draft = settling(call.entry, EntryStatus.DOUBT, encode_payload(OVER))
-    draft.keyed = True
-    if call.outcome is not None and call.outcome.request is not None:
-        draft.request = Payload(call.outcome.request)  # the failure it has ended with
-    return draft

@@ -3,7 +3,8 @@
 No two clocks are compared. A worker that dies frees its byte of the lock file, which others see
 within a sweep. One that lives but no longer renews is taken for dead by an observer who has seen
 the same renewal count for a whole lease on its own boot-time clock. The worker itself stops
-earlier: local time may only end a lease early.
+earlier: local time may only end a lease early. Once nothing that it started can have an effect any
+more, it says so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import platform
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -22,6 +24,7 @@ from holdfast.store import Store, verbs
 from holdfast.store.processes import this_process
 from holdfast.store.verbs import TakenBack
 from holdfast.threads import start_thread
+from holdfast.under_way import any_may_run
 from holdfast.version import VERSION
 
 LEASE = 30.0
@@ -50,15 +53,28 @@ def is_ours(worker_id: str) -> bool:
 
 
 def is_gone(store: Store, worker_id: str) -> bool:
-    """Say whether the process of another's worker provably doesn't run any more.
+    """Say whether another's worker can provably have no effect any more.
 
-    A worker that stopped renewing isn't gone: it may be asleep. Its byte of the lock file is free
-    only when its process has ended.
+    One that stopped renewing isn't gone: it may be asleep. It is when its process has ended, or has
+    said that nothing of it runs.
     """
     if is_ours(worker_id):
         return False
-    slot = store.read(verbs.slot_of(worker_id))
-    return slot is not None and store.engine.alive(slot) is False
+    worker = store.read(verbs.get_worker(worker_id))
+    return worker is not None and store.engine.alive(worker.slot) is False
+
+
+def next_look(store: Store, worker_id: str) -> float | None:
+    """Return when to look again whether a worker that lost its leases is gone, as wall time.
+
+    It notices, stops what it runs and says so, unless it is asleep or cut off. None where that
+    can't be hoped for: it has its leases, or lost them longer ago than they last.
+    """
+    worker, now = store.read(verbs.get_worker(worker_id)), store.now()
+    if worker is None or worker.status != "gone" or is_ours(worker_id):
+        return None
+    until = worker.seen_at + worker.lease
+    return min(until, now + worker.lease / RENEWALS_PER_LEASE) if now < until else None
 
 
 class Heartbeat:
@@ -110,19 +126,27 @@ class Heartbeat:
 
     def stop(self) -> None:
         """Stop renewing and take the worker off the list. Safe to call twice and before `start`."""
+        with suppress(errors.StoreError):  # whoever sweeps takes back what it held
+            self.retire()
+
+    def retire(self) -> None:
+        """Do what `stop` does.
+
+        Raises:
+            StoreError: it is on the list still. Call it again.
+        """
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         if self._slot is None:
             return
-        try:
-            self._store.commit(verbs.retire_worker(self.worker_id, self._store.now())).wait()
-        except errors.StoreError:
-            pass  # whoever sweeps sees the freed byte
-        finally:
+        over = not any_may_run(self.worker_id)
+        if over:  # else this process holds it until it ends
             self._store.engine.release_slot(self._slot)
-            self._slot = None
+        retire = verbs.retire_worker(self.worker_id, self._store.now(), over=over)
+        self._store.commit(retire).wait()
+        self._slot = None
 
     def check(self) -> None:
         """Raise when the local deadline of the leases has passed.
@@ -172,7 +196,7 @@ class Heartbeat:
                 return slot
             _ours.discard(self.worker_id)
             self._store.engine.release_slot(slot)
-            if self._store.read(verbs.slot_of(self.worker_id)) is not None:
+            if self._store.read(verbs.get_worker(self.worker_id)) is not None:
                 # An id is used once: what was written under it must not pass for this worker's.
                 self.worker_id = f"{self._name}-{new_id(now)[-6:]}"
 
@@ -208,6 +232,9 @@ class Heartbeat:
 HUNG = 30.0
 """Seconds after which a transaction is ended that nobody goes on with, whoever began it."""
 
+ROUND = 10.0
+"""Seconds between looks for what nobody waits for at this moment."""
+
 
 class _Seen(msgspec.Struct):
     renewals: int
@@ -230,7 +257,7 @@ class Observer:
         self._store = store
         self._interval = interval
         self._seen: dict[str, _Seen] = {}
-        self._hung_at = store.clock.boottime() + HUNG
+        self._round_at = store.clock.boottime()
 
     async def look(self) -> list[TakenBack]:
         """Look once, and take back what dead workers held."""
@@ -244,20 +271,27 @@ class Observer:
             if worker.worker_id not in ended
             and (self._is_silent(worker) or worker.worker_id in overdue)
         ]
-        await self._store.beside(lambda: self._end_hung(late))
+        on_round = self._store.clock.boottime() >= self._round_at
+        if late or on_round:
+            await self._store.beside(lambda: self._end_hung(late))
         taken: list[TakenBack] = []
         for worker in gone:
             taken += await self._expire(worker, None)
         for worker in late:
             taken += await self._expire(worker, worker.renewals)
+        if on_round:
+            await self._tell_of_ended()
+            self._round_at = self._store.clock.boottime() + ROUND
         return taken
 
     def _read(self) -> tuple[list[WorkerRecord], set[str], set[str]]:
         """Return the workers, those that are overdue, and those whose process has ended."""
         workers = self._store.read(verbs.list_workers())
         overdue = set(self._store.read(verbs.overdue_workers()))
-        alive = self._store.engine.alive
-        return workers, overdue, {each.worker_id for each in workers if alive(each.slot) is False}
+        return workers, overdue, {each.worker_id for each in self._of_ended(workers)}
+
+    def _of_ended(self, workers: list[WorkerRecord]) -> list[WorkerRecord]:
+        return [each for each in workers if self._store.engine.alive(each.slot) is False]
 
     def _end_hung(self, late: list[WorkerRecord]) -> None:
         """Free the rows that a worker which lost its lease, or anybody, may still have locked.
@@ -265,11 +299,14 @@ class Observer:
         Its last transaction is younger than its lease: it began after the last renewal. A third of
         a lease is as long as a program waits for an answer.
         """
-        now = self._store.clock.boottime()
-        if late or now >= self._hung_at:
-            seconds = min([HUNG, *(worker.lease / 3 for worker in late)])
-            self._store.read(verbs.end_hung_transactions(seconds))
-            self._hung_at = now + HUNG / 3
+        seconds = min([HUNG, *(worker.lease / 3 for worker in late)])
+        self._store.read(verbs.end_hung_transactions(seconds))
+
+    async def _tell_of_ended(self) -> None:
+        """Tell other machines of workers of this one that they took for dead, and that are gone."""
+        lingering = verbs.lingering_workers(platform.node())
+        for worker in await self._store.beside(lambda: self._of_ended(self._store.read(lingering))):
+            await self._store.commit(verbs.mark_ended(worker.worker_id))
 
     async def _expire(self, worker: WorkerRecord, seen: int | None) -> list[TakenBack]:
         now = self._store.now()

@@ -67,6 +67,10 @@ class Tool(Generic[P, T]):
         settle_after: seconds since the start of a call before `NotDone` is believed.
         no_effect: exceptions that say the call had no effect, so that it may be made again.
         raises: exceptions of your own that a replay may raise again as they are.
+        stops_when_canceled: of an async function: whether a call that was canceled has no effect
+            later, because it starts no thread, and no task that it doesn't wait for. Otherwise one
+            that was interrupted counts as running until its process ends, and nobody believes
+            `NotDone` of it before.
         timeout: seconds one call may take. A sync function can't be stopped: it is waited for up to
             `LINGER` seconds more, and what it returns by then counts.
         approve: whether a person must approve each call, for its exact arguments; a number of
@@ -85,6 +89,7 @@ class Tool(Generic[P, T]):
         settle_after: float = SETTLE_AFTER,
         no_effect: tuple[type[Exception], ...] = (),
         raises: tuple[type[Exception], ...] = (),
+        stops_when_canceled: bool = False,
         timeout: float | None = None,
         approve: bool | float = False,
     ) -> None:
@@ -97,6 +102,7 @@ class Tool(Generic[P, T]):
         self.repeatable = repeatable
         self.settle_after = settle_after
         self.no_effect = (errors.NoEffect, *no_effect)
+        self.stops_when_canceled = stops_when_canceled
         self.timeout = timeout
         self.approve = approve
         self.signature = _signature(_unwrapped(function))
@@ -168,6 +174,7 @@ def tool(
     settle_after: float = ...,
     no_effect: tuple[type[Exception], ...] = ...,
     raises: tuple[type[Exception], ...] = ...,
+    stops_when_canceled: bool = ...,
     timeout: float | None = ...,
     approve: bool | float = ...,
 ) -> Callable[[Callable[P, T]], Tool[P, T]]: ...

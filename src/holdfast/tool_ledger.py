@@ -21,7 +21,7 @@ import msgspec
 from holdfast import errors
 from holdfast.approvals import Approvals, Granted, Wanted
 from holdfast.branches import AloneWaits, DivergenceNeed, Waits, current_scope
-from holdfast.calls import Making, may_run, watched
+from holdfast.calls import Making
 from holdfast.doubts import Doubts, Request
 from holdfast.entries import (
     IDENTITY,
@@ -39,6 +39,7 @@ from holdfast.redaction import redact
 from holdfast.states import ApprovalPolicy, Effect, EntryKind, EntryStatus
 from holdfast.store.payload import Payload, encode_payload
 from holdfast.tool import CurrentCall, FinishedAnyway, Tool, argument_digest, invoke, tool_of
+from holdfast.under_way import may_run, watched
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -318,7 +319,7 @@ class ToolLedger:
         started, making = time.perf_counter_ns(), _making(call)
         try:
             with making:
-                result = await _invoke(call, watched(call.tool.function, call.idempotency_key))
+                result = await _invoke(call, self._watched(call))
         except FinishedAnyway as finished:
             await self._finish(intent, finished.result, making.call, started)
             raise asyncio.CancelledError from None
@@ -335,6 +336,9 @@ class ToolLedger:
             return await self._doubt(call, intent, error)
         await self._finish(intent, result, making.call, started)
         return result
+
+    def _watched(self, call: Call) -> Callable[..., Any]:
+        return watched(call.tool, call.idempotency_key, self._journal.lease.owner)
 
     async def _observe(self, call: Call) -> object:
         """Look at the world as it is before a call; where that fails, the call has failed."""

@@ -124,7 +124,12 @@ class Worker:
         self._unwatch()
         heartbeat, self._heartbeat = self._heartbeat, None
         if heartbeat is not None:
-            await self._hand_back_rest(heartbeat.worker_id)
+            try:
+                await self._hand_back_rest(heartbeat.worker_id)
+            except errors.StoreError as failure:
+                log.warning(
+                    "Worker %s leaves its leases to others: %s", heartbeat.worker_id, failure
+                )
             await asyncio.to_thread(heartbeat.stop)
 
     async def _stop_running(self, why: str) -> None:
@@ -169,24 +174,31 @@ class Worker:
             self._store,
             lease=self._lease,
             name=self._name,
-            on_lost=lambda: loop.call_soon_threadsafe(self._lost),
+            on_lost=lambda: loop.call_soon_threadsafe(self._lost, heartbeat.worker_id),
         )
         await asyncio.to_thread(heartbeat.start)
         self._heartbeat = heartbeat
 
-    def _lost(self) -> None:
+    def _lost(self, worker_id: str) -> None:
+        log.warning("Worker %s lost its leases and stops what it runs.", worker_id)
         # At once: the next `fill` may be waiting for the database, and the lease runs out.
         for execution in self._running.values():
             execution.stop("lost")
         self._wake.set()
 
     async def _start_anew(self, lost: Heartbeat) -> None:
-        """The leases can't be trusted any more: stop everything, and go on under another id."""
-        log.warning("Worker %s lost its leases and stops what it runs.", lost.worker_id)
+        """The leases can't be trusted any more: stop everything, and go on under another id.
+
+        Not before all was told what can be told of the old one: others wait for that with the
+        `once` calls that it has begun.
+
+        Raises:
+            StoreError: not everything was.
+        """
         await self._stop_running("lost")
         await self._hand_back_rest(lost.worker_id)
+        await asyncio.to_thread(lost.retire)
         self._heartbeat = None
-        await asyncio.to_thread(lost.stop)
 
     # -- claiming --------------------------------------------------------------------------------
 
@@ -307,12 +319,9 @@ class Worker:
 
     async def _hand_back_rest(self, worker_id: str) -> None:
         """Hand back what is still leased though nothing runs, such as a claim cut off by a stop."""
-        try:
-            # A write, so that whatever was under way before it has landed when this returns.
-            await self._store.commit(verbs.drain_worker(worker_id, self._store.now()))
-            await self._hand_back(self._held(worker_id))
-        except errors.StoreError as failure:
-            log.warning("Worker %s leaves its leases to others: %s", worker_id, failure)
+        # A write, so that whatever was under way before it has landed when this returns.
+        await self._store.commit(verbs.drain_worker(worker_id, self._store.now()))
+        await self._hand_back(self._held(worker_id))
 
 
 class _Claims(Loop):

@@ -153,7 +153,7 @@ def test_held_leases_are_those_of_the_worker(world):
 def test_a_slot_is_given_out_once(world):
     first = world.worker()
     record = next(r for r in world.read(verbs.list_workers()) if r.worker_id == first)
-    assert world.read(verbs.slot_of(first)) == record.slot
+    assert world.read(verbs.get_worker(first)) == record
     taken = msgspec.structs.replace(record, worker_id="somebody-else")
     assert world.do(verbs.register_worker(taken)) is False
     assert world.read(verbs.next_slot()) > record.slot
@@ -183,3 +183,15 @@ def test_a_worker_that_stops_in_good_order_is_gone_unless_it_holds_a_lease(world
     assert lease.owner == worker
     assert world.do(verbs.retire_worker(other, world.now)) is True
     assert world.read(verbs.list_workers()) == []
+
+
+def test_a_worker_that_is_gone_is_remembered_with_when_it_was_seen_last(world):
+    worker = world.worker()
+    assert world.read(verbs.get_worker("nobody")) is None
+    assert world.read(verbs.get_worker(worker)).status == "alive"
+    world.now += 5
+    world.do(verbs.expire_worker(worker, None, world.now))
+    gone = world.read(verbs.get_worker(worker))
+    assert (gone.status, gone.seen_at) == ("gone", world.now)
+    world.do(verbs.mark_ended(worker))
+    assert world.read(verbs.lingering_workers(gone.host)) == []

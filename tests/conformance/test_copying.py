@@ -256,8 +256,8 @@ def test_a_process_that_was_seen_to_have_ended_is_known_to_have_ended_in_the_tar
     world.do(verbs.retire_worker(worker, world.now))
     _copy(world, target_url)
     with open_store(target_url) as target:
-        slot = target.read(verbs.slot_of(worker))
+        moved = target.read(verbs.get_worker(worker))
         if world.url.startswith("sqlite"):
-            assert target.engine.alive(slot) is False
+            assert target.engine.alive(moved.slot) is False
         else:  # its row doesn't say which process it was
-            assert slot is None or target.engine.alive(slot) is None
+            assert moved is None or target.engine.alive(moved.slot) is None

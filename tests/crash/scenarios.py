@@ -35,6 +35,7 @@ from holdfast.testing import CrashingEngine, CrashPlan, Point, Process, open_wit
 from holdfast.testing.checker import take_snapshot
 from holdfast.testing.site import Site
 from holdfast.testing.world import OUTBOX, World
+from holdfast.worker import Worker
 
 HERE = Path(__file__).parent
 
@@ -482,6 +483,52 @@ def run_sender(*, stops):
         return runner.run(work)
     except errors.TaskBlockedError:
         return "blocked"
+
+
+def a_woken_sender():
+    """The stopped process wakes while another waits with its call: it says that it stopped it."""
+    world = World(Path.cwd())
+    with Process.fork(lambda _: run_woken_sender(stops=True)) as first:
+        assert first.wait().how == "stopped"
+        with Process.fork(lambda _: run_woken_sender(stops=False)) as other:
+            while not world.lines("asked"):
+                time.sleep(0.01)
+            first.resume()
+            assert other.result() == "sent"
+        assert first.result() == "sent"
+    (sent,) = world.lines(OUTBOX)
+    assert sent["pid"] == other.pid
+
+
+async def claim_nothing_more(worker):
+    """Notice only that the leases are lost, so that the other process has to make the call."""
+    if worker._heartbeat.lost:  # noqa: SLF001  what `fill` does, too
+        await worker._start_anew(worker._heartbeat)  # noqa: SLF001
+        await worker._register()  # noqa: SLF001
+
+
+def run_woken_sender(*, stops):
+    runner = TaskRunner(URL, lease=3.0)
+    world = World(Path.cwd())
+
+    def not_sent(arguments, key):
+        world.note("asked", "now")
+        return NotDone()
+
+    @tool(reconcile=not_sent, settle_after=0, stops_when_canceled=True)
+    async def send(text: str) -> None:
+        if stops:
+            Worker.fill = claim_nothing_more
+            stop_between_commits(runner)
+            await asyncio.sleep(600)
+        world.note(OUTBOX, text)
+
+    @runner.task
+    async def work(ctx: Context) -> str:
+        await ctx.tool(send, "hello")
+        return "sent"
+
+    return runner.run(work)
 
 
 # -- two hundred calls ----------------------------------------------------------------------------

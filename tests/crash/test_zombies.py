@@ -15,3 +15,9 @@ def test_a_handler_that_goes_on_after_the_takeover_can_do_nothing_through_its_co
 
 def test_what_a_stopped_process_is_about_to_send_nobody_else_sends(scripts, database):
     scripts.scenario("a_stopped_sender", database)
+
+
+def test_what_a_stopped_process_was_about_to_send_another_sends_once_it_woke_and_stopped_it(
+    scripts, database
+):
+    scripts.scenario("a_woken_sender", database)

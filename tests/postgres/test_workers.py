@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,14 +20,17 @@ from support.schemas import drop_schema, new_schema
 from holdfast import TaskRunner, errors
 from holdfast.final_check import FinalChecks
 from holdfast.liveness import Heartbeat, Observer
-from holdfast.models import MAIN
+from holdfast.models import MAIN, WorkerRecord
 from holdfast.store import open_store, verbs
 from holdfast.store.engine import NotKeptError
 from holdfast.store.payload import encode_payload
-from holdfast.store.processes import is_running, this_process
+from holdfast.store.processes import ENDED, is_running, this_process
 from holdfast.store.rounds import drive
 from holdfast.store.verbs import Append, ClaimFilter, NewItem, NewTask
+from holdfast.tool import Tool
+from holdfast.under_way import watched
 from holdfast.verifiers import EvidenceVerifier
+from holdfast.worker import Worker
 
 PROGRAM = """
 import sys, time
@@ -59,6 +64,13 @@ def store(postgres_url):
         yield opened
 
 
+@contextmanager
+def _connected(store):
+    place = store.engine._place  # noqa: SLF001
+    with psycopg.connect(place.server, options=f"-c search_path={place.schema}") as connection:
+        yield connection
+
+
 def _claim(store, worker):
     empty = encode_payload({})
     item = NewItem(MAIN, "work", empty, "default", 0, b"", 3)
@@ -88,11 +100,76 @@ def test_a_worker_that_does_not_renew_is_taken_back_after_its_lease(store):
     heart._stopping.set()  # noqa: SLF001  alive, but silent from now on
     heart._thread.join()  # noqa: SLF001
     _claim(store, worker)
-    place = store.engine._place  # noqa: SLF001
-    with psycopg.connect(place.server) as connection:
-        connection.execute(f"UPDATE {place.schema}.workers SET expires_at = now() - interval '1 s'")  # noqa: S608
+    with _connected(store) as connection:
+        connection.execute("UPDATE workers SET expires_at = now() - interval '1 s'")
     taken = asyncio.run(Observer(store, 0.5).look())
     assert [each.item_id for each in taken] == [MAIN]
+
+
+def test_a_worker_tells_other_machines_that_nothing_of_it_runs(store):
+    heart = Heartbeat(store, lease=30.0)
+    heart.start()
+    call = watched(Tool(lambda: None), "key", heart.worker_id)
+    heart.stop()
+    assert _process(store, heart.worker_id) == this_process()
+    call()
+    heart = Heartbeat(store, lease=30.0)
+    heart.start()
+    heart.stop()
+    assert _process(store, heart.worker_id) == ENDED
+
+
+@pytest.mark.parametrize("taken_for_dead", ["before", "after"])
+def test_who_sees_that_a_process_has_ended_tells_other_machines(store, taken_for_dead):
+    heart = Heartbeat(store, lease=30.0)
+    with subprocess.Popen(["sleep", "60"]) as process:  # noqa: S607
+        started = (Path("/proc") / str(process.pid) / "stat").read_text().split()[21]
+        here = this_process().rpartition("/")[0]
+        record = WorkerRecord(
+            heart.worker_id, 1, platform.node(), process.pid, "1", 30.0, 0, "alive", 1.0, 1.0,
+            f"{here}/{started}",
+        )  # fmt: skip
+        assert store.commit(verbs.register_worker(record)).wait()
+        if taken_for_dead == "before":
+            with _connected(store) as connection:
+                connection.execute("UPDATE workers SET expires_at = now() - interval '1 s'")
+        asyncio.run(Observer(store, 0.5).look())
+        assert _process(store, heart.worker_id) == record.process
+        process.kill()
+    asyncio.run(Observer(store, 0.5).look())
+    gone = store.read(verbs.get_worker(heart.worker_id))
+    assert (gone.status, gone.process) == ("gone", ENDED)
+
+
+def test_a_worker_that_was_cut_off_tells_of_its_old_id_once_the_database_answers(
+    postgres_url, monkeypatch
+):
+    runner = TaskRunner(f"{postgres_url}&listen=off")
+
+    async def main():
+        worker = Worker(runner.store, runner.handlers, lease=0.6, worker_id="mine")
+        await worker.start()
+        commit = runner.store.commit
+
+        def refuse(verb):
+            raise errors.StoreUnavailableError("gone")
+
+        monkeypatch.setattr(runner.store, "commit", refuse)
+        await asyncio.sleep(1.5)
+        assert worker.worker_id == "mine"
+        monkeypatch.setattr(runner.store, "commit", commit)
+        async with asyncio.timeout(10):
+            while worker.worker_id in {"mine", None}:
+                await asyncio.sleep(0.01)
+        assert _process(runner.store, "mine") == ENDED
+        await worker.stop()
+
+    asyncio.run(main())
+    runner.close()
+
+
+def _process(store, worker_id):
+    return store.read(verbs.get_worker(worker_id)).process
 
 
 def test_a_worker_that_is_stopped_within_a_transaction_does_not_keep_its_item_from_others(

@@ -95,7 +95,34 @@ def test_a_call_that_may_still_run_is_left_to_a_person(tmp_path):
         running.append(asyncio.ensure_future(ToolLedger(journal).execute_or_replay(send)))
         await begun.wait()
 
-    assert "may still be running" in hand_back_after(url, begin)
+    assert "which began it, may still run it" in hand_back_after(url, begin)
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_call_that_was_canceled_is_over_where_its_tool_says_that_it_stops(tmp_path, stops):
+    begun = asyncio.Event()
+
+    @tool(
+        name="send",
+        reconcile=lambda arguments, key: NotDone(),
+        settle_after=0.0,
+        stops_when_canceled=stops,
+    )
+    async def send():
+        begun.set()
+        await asyncio.sleep(60)
+
+    async def cancel(journal: Journal) -> None:
+        call = asyncio.ensure_future(ToolLedger(journal).execute_or_replay(send))
+        await begun.wait()
+        call.cancel()
+        await asyncio.wait((call,))
+
+    made = hand_back_after(f"sqlite:///{tmp_path}/x.db", cancel)
+    if stops:
+        assert made == "sent elsewhere\n"
+    else:
+        assert "which began it, may still run it" in made
 
 
 def test_the_failure_that_a_call_ended_with_is_kept_when_it_is_found_to_be_over(tmp_path):

@@ -11,6 +11,8 @@ import pytest
 from holdfast import errors
 from holdfast.liveness import Heartbeat, Observer, is_gone, is_ours
 from holdfast.store import open_store, verbs
+from holdfast.tool import Tool
+from holdfast.under_way import watched
 
 
 class Clock:
@@ -149,11 +151,25 @@ def test_a_worker_that_was_taken_for_dead_notices(store):
 
 def test_a_stopped_worker_is_off_the_list_and_frees_its_slot(store):
     heartbeat = started(store)
-    slot = store.read(verbs.slot_of(heartbeat.worker_id))
+    slot = store.read(verbs.get_worker(heartbeat.worker_id)).slot
     assert store.engine.alive(slot)
     heartbeat.stop()
     heartbeat.stop()
     assert workers(store) == []
+    assert not store.engine.alive(slot)
+
+
+def test_a_stopped_worker_keeps_its_slot_while_a_call_of_it_may_still_run(store):
+    heartbeat = started(store)
+    slot = store.read(verbs.get_worker(heartbeat.worker_id)).slot
+    call = watched(Tool(lambda: None), "key", heartbeat.worker_id)
+    heartbeat.stop()
+    assert workers(store) == []
+    assert store.engine.alive(slot)
+    call()
+    other = started(store)
+    slot = store.read(verbs.get_worker(other.worker_id)).slot
+    other.stop()
     assert not store.engine.alive(slot)
 
 

@@ -102,7 +102,13 @@ async def _await(pending):
 
 def test_what_many_threads_write_at_once_is_few_commits(store, engine):
     engine.execute, slow = _slowly(engine), engine.execute
-    threads = [threading.Thread(target=lambda n=n: note(store, f"n{n}").wait()) for n in range(40)]
+    together = threading.Barrier(40)
+
+    def write(number):
+        together.wait()
+        note(store, f"n{number}").wait()
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(40)]
     for thread in threads:
         thread.start()
     for thread in threads:

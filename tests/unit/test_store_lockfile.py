@@ -86,8 +86,22 @@ def test_closing_a_second_open_does_not_drop_the_locks_of_the_first(path):
     assert second is first
     second.close()
     assert _in_child(lambda: open_lock_file(path).is_held(3)) == 1
+    first.release(3)
     first.close()
     assert _in_child(lambda: open_lock_file(path).is_held(3)) == 0
+
+
+def test_a_byte_that_is_held_when_the_file_is_closed_is_held_until_the_process_ends(path):
+    def end():
+        file = open_lock_file(path)
+        file.hold(3)
+        file.close()
+        return _in_child(lambda: open_lock_file(path).is_held(3))
+
+    assert _in_child(end) == 1
+    file = open_lock_file(path)
+    assert not file.is_held(3)
+    file.close()
 
 
 def test_a_forked_child_does_not_inherit_the_lock(path):

@@ -42,9 +42,9 @@ def store(tmp_path):
 def attempt(store):
     """Return a function that runs an async function as one attempt at the same work."""
 
-    def run(body, name="job"):
+    def run(body, name="job", **options):
         async def attempt():
-            async with LeaseManager(store) as leases, leases.hold(name) as journal:
+            async with LeaseManager(store, **options) as leases, leases.hold(name) as journal:
                 return await body(ToolLedger(journal))
 
         return asyncio.run(attempt())
@@ -423,9 +423,9 @@ def test_not_done_is_not_believed_while_a_thread_of_the_call_still_runs(attempt,
     assert sent == [1]
 
 
-def crash_inside(attempt, act):
+def crash_inside(attempt, act, **options):
     """Leave the intent of a call behind, by a process that has ended."""
-    attempt(lambda ledger: record_intent(ledger, act))
+    attempt(lambda ledger: record_intent(ledger, act), **options)
 
 
 def test_not_done_is_believed_once_the_process_is_gone_and_the_time_has_passed(
@@ -447,6 +447,30 @@ def test_not_done_is_not_believed_of_a_process_that_may_live(attempt, monkeypatc
     monkeypatch.setattr("holdfast.doubts.is_ours", lambda _: False)
     monkeypatch.setattr("holdfast.doubts.is_gone", lambda *_: False)
     in_doubt(attempt, act)
+    assert counted.calls == 0
+
+
+def test_what_began_a_call_and_lost_its_leases_is_waited_for_as_long_as_they_lasted(
+    attempt, monkeypatch
+):
+    counted, lease = Counted("sent"), 0.6
+    act = make(counted, reconcile=lambda _, __: NotDone(), settle_after=0)
+    crash_inside(attempt, act, lease=lease)
+    monkeypatch.setattr("holdfast.liveness._ours", set())
+    monkeypatch.setattr("holdfast.doubts.is_gone", lambda *_: False)
+    started = time.monotonic()
+    in_doubt(attempt, act)
+    assert lease / 2 < time.monotonic() - started < 10
+    assert counted.calls == 0
+
+
+def test_not_done_is_not_believed_that_was_said_before_the_process_was_gone(attempt, monkeypatch):
+    counted, said, seen = Counted("sent twice"), [NotDone(), Done("sent")], [False, True, True]
+    act = make(counted, reconcile=lambda _, __: said.pop(0), settle_after=0)
+    crash_inside(attempt, act)
+    monkeypatch.setattr("holdfast.liveness._ours", set())
+    monkeypatch.setattr("holdfast.doubts.is_gone", lambda *_: seen.pop(0))
+    assert attempt(lambda ledger: ledger.execute_or_replay(act)) == "sent"
     assert counted.calls == 0
 
 

@@ -52,10 +52,13 @@ class LockFile:
             return False
 
     def close(self) -> None:
-        """Stop using the file. Its last user closes it, which frees every byte still held."""
+        """Stop using the file. Its last user closes it, unless a byte is held still.
+
+        A worker holds its own beyond its end while a call of it may still have an effect.
+        """
         with _opening:
             self._users -= 1
-            if self._users:
+            if self._users or self._held:
                 return
             for key in [key for key, file in _open_files.items() if file is self]:
                 del _open_files[key]

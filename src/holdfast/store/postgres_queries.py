@@ -24,9 +24,9 @@ TYPES = {
     """,
     "int8": """
         after attempt batch before below changed generation input_tokens journal_seq keep keyed
-        limit max_crashes micros must_run nano_limit nanos number output_tokens paused pid position
-        priority proven rate ref remaining renewals require_evidence root running seen seq shared
-        slot token token_limit tokens until
+        limit max_crashes micros must_run nano_limit nanos number output_tokens over paused pid
+        position priority proven rate ref remaining renewals require_evidence root running seen seq
+        shared slot token token_limit tokens until
     """,
 }
 """The type of a parameter, by its name. Any other is text; a query that means another says so, as

@@ -87,7 +87,13 @@ class Load:
         self.notes = notes
         self.runner = TaskRunner()
         self._tools = {
-            LETTERS: Tool(self._send, name="letter", reconcile=self._was_sent, settle_after=0.0),
+            LETTERS: Tool(
+                self._send,
+                name="letter",
+                reconcile=self._was_sent,
+                settle_after=0.0,
+                stops_when_canceled=True,
+            ),
             NOTICES: Tool(self._send, name="notice"),
         }
         task = self.runner.task

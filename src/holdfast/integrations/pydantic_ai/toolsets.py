@@ -187,6 +187,7 @@ class RecordedToolset(WrapperToolset[Any]):
             repeatable=held and held.repeatable,
             settle_after=held.settle_after if held else SETTLE_AFTER,
             no_effect=(*ANSWERS, *(held.no_effect if held else ())),
+            stops_when_canceled=held is not None and held.stops_when_canceled,
             timeout=held and held.timeout,
             approve=ctx.tool_call_approved or (held is not None and held.approve),
         )

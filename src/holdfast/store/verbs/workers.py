@@ -53,13 +53,29 @@ def list_workers() -> Steps[list[WorkerRecord]]:
 
 
 @verb()
-def slot_of(worker_id: str) -> Steps[int | None]:
-    """Return the slot of a worker, gone ones included; None when it was forgotten.
+def get_worker(worker_id: str) -> Steps[WorkerRecord | None]:
+    """Return a worker, gone ones included; None when it was forgotten, a day after it was gone."""
+    rows = yield from run("worker.get", worker_id=worker_id)
+    return msgspec.convert(rows[0], WorkerRecord, strict=False) if rows else None
 
-    A worker is only forgotten after its process was seen to have ended.
+
+@verb()
+def lingering_workers(host: str) -> Steps[list[WorkerRecord]]:
+    """Return workers of a machine that are gone, and of whose processes more isn't known.
+
+    None where that is known of all without being recorded.
     """
-    rows = yield from run("worker.slot", worker_id=worker_id)
-    return rows[0][0] if rows else None
+    rows = yield from run("worker.lingering", host=host)
+    return [msgspec.convert(row, WorkerRecord, strict=False) for row in rows]
+
+
+@verb()
+def mark_ended(worker_id: str) -> Steps[None]:
+    """Record that the process of a worker that is gone was seen to have ended.
+
+    Only on its machine can that be seen, and everywhere its `once` calls may be in doubt.
+    """
+    yield from run("worker.ended", worker_id=worker_id)
 
 
 @verb()
@@ -103,7 +119,7 @@ def expire_worker(worker_id: str, seen: int | None, now: float) -> Steps[list[Ta
     """Take back everything a dead worker held.
 
     The statement that marks the worker rechecks: with `seen`, a worker that has renewed since is
-    left alone; without, its death was seen in the lock file. An item without a new journal entry
+    left alone; without, its process was seen to have ended. An item without a new journal entry
     since its claim has crashed; when several shared the process nobody is blamed yet, and each is
     run alone the next time.
     """
@@ -135,14 +151,19 @@ def _named(rows: list[tuple[object, ...]]) -> list[dict[str, object]]:
 
 
 @verb(wakes=True)
-def retire_worker(worker_id: str, now: float) -> Steps[bool]:
-    """Take a worker off the list that stopped in good order.
+def retire_worker(worker_id: str, now: float, *, over: bool = False) -> Steps[bool]:
+    """Take a worker off the list that stopped in good order, or lost its leases.
 
     Returns False, and leaves it there, while it holds a lease: only as a dead worker is it found,
     and what it holds taken back.
+
+    Args:
+        worker_id: which.
+        now: wall time.
+        over: whether nothing that it started can have an effect any more.
     """
-    rows = yield from run("worker.retire", worker_id=worker_id, now=now)
-    return bool(rows)
+    rows = yield from run("worker.retire", worker_id=worker_id, over=int(over), now=now)
+    return bool(rows[0][0]) if rows else False
 
 
 @verb()

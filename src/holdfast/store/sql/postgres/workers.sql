@@ -29,18 +29,31 @@ FROM holdfast.workers WHERE status <> 'gone' ORDER BY slot
 
 -- name: worker.expire
 -- Take a worker for dead, unless it has renewed since it was last seen.
-UPDATE holdfast.workers SET status = 'gone', seen_at = :now
+UPDATE holdfast.workers SET
+    status = 'gone', seen_at = :now, process = CASE WHEN :seen IS NULL THEN 'ended' ELSE process END
 WHERE worker_id = :worker_id AND status <> 'gone'
   AND (:seen IS NULL OR renewals = :seen AND expires_at < clock_timestamp())
 RETURNING 1
 
 -- name: worker.retire
--- A worker stopped in good order.
-UPDATE holdfast.workers SET status = 'gone', seen_at = :now
-WHERE worker_id = :worker_id AND NOT EXISTS (
-    SELECT 1 FROM holdfast.work_items WHERE lease_owner = :worker_id AND status = 'running'
-)
-RETURNING 1
+-- A worker stopped, in good order unless it holds a lease still.
+UPDATE holdfast.workers SET
+    seen_at = :now,
+    process = CASE WHEN :over = 1 THEN 'ended' ELSE process END,
+    status = CASE WHEN EXISTS (
+        SELECT 1 FROM holdfast.work_items WHERE lease_owner = :worker_id AND status = 'running'
+    ) THEN status ELSE 'gone' END
+WHERE worker_id = :worker_id
+RETURNING status = 'gone'
+
+-- name: worker.lingering
+-- Workers of a machine that are gone, and whose process may still run.
+SELECT worker_id, slot, host, pid, version, lease, renewals, status, started_at, seen_at, process
+FROM holdfast.workers WHERE status = 'gone' AND process <> 'ended' AND host = :host ORDER BY slot
+
+-- name: worker.ended
+-- The process of a worker that is gone was seen to have ended.
+UPDATE holdfast.workers SET process = 'ended' WHERE worker_id = :worker_id AND status = 'gone'
 
 -- name: worker.drain
 -- A worker claims nothing more.
@@ -57,9 +70,10 @@ RETURNING 1
 -- Whether a batch of a writer was committed.
 SELECT 1 FROM holdfast.writers WHERE writer_id = :writer_id AND batch >= :batch
 
--- name: worker.slot
--- A worker's byte of the lock file.
-SELECT slot FROM holdfast.workers WHERE worker_id = :worker_id
+-- name: worker.get
+-- A worker.
+SELECT worker_id, slot, host, pid, version, lease, renewals, status, started_at, seen_at, process
+FROM holdfast.workers WHERE worker_id = :worker_id
 
 -- name: worker.is_gone
 -- Whether a worker was taken for dead, or stopped.

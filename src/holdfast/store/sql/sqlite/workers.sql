@@ -29,12 +29,22 @@ WHERE worker_id = :worker_id AND status <> 'gone' AND (:seen IS NULL OR renewals
 RETURNING 1
 
 -- name: worker.retire
--- A worker stopped in good order.
-UPDATE workers SET status = 'gone', seen_at = :now
-WHERE worker_id = :worker_id AND NOT EXISTS (
-    SELECT 1 FROM work_items WHERE lease_owner = :worker_id AND status = 'running'
-)
-RETURNING 1
+-- A worker stopped, in good order unless it holds a lease still.
+UPDATE workers SET
+    seen_at = :now,
+    status = CASE WHEN EXISTS (
+        SELECT 1 FROM work_items WHERE lease_owner = :worker_id AND status = 'running'
+    ) THEN status ELSE 'gone' END
+WHERE worker_id = :worker_id
+RETURNING status = 'gone'
+
+-- name: worker.lingering
+-- Nobody: the lock file says it of all.
+SELECT * FROM workers WHERE 0
+
+-- name: worker.ended
+-- Nothing to record: the lock file says it.
+SELECT 1 WHERE 0
 
 -- name: worker.drain
 -- A worker claims nothing more.
@@ -50,9 +60,9 @@ ON CONFLICT (writer_id) DO UPDATE SET batch = excluded.batch, marked_at = exclud
 -- Whether a batch of a writer was committed.
 SELECT 1 FROM writers WHERE writer_id = :writer_id AND batch >= :batch
 
--- name: worker.slot
--- A worker's byte of the lock file.
-SELECT slot FROM workers WHERE worker_id = :worker_id
+-- name: worker.get
+-- A worker.
+SELECT * FROM workers WHERE worker_id = :worker_id
 
 -- name: worker.is_gone
 -- Whether a worker was taken for dead, or stopped.
