@@ -21,8 +21,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SETTLE_AFTER = 10.0
-"""Seconds after a `once` call was started before "it did not happen" is believed: a request that a
-dead process sent may still be on its way."""
+"""Seconds after a `once` call is known to be over before "it did not happen" is believed: a request
+that a dead process sent may still be on its way."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class Tool(Generic[P, T]):
             name. What it returns is durable before the call starts. If it raises, there is no call.
         repeatable: for a `once` tool, says of arguments, by name, that a call with them may run
             again: that call is `idempotent`.
-        settle_after: seconds since the start of a call before `NotDone` is believed.
+        settle_after: seconds after a call is known to be over before `NotDone` is believed.
         no_effect: exceptions that say the call had no effect, so that it may be made again.
         raises: exceptions of your own that a replay may raise again as they are.
         stops_when_canceled: of an async function: whether a call that was canceled has no effect
