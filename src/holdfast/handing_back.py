@@ -22,11 +22,12 @@ OVER = "its attempt ended before its outcome was recorded"
 
 
 async def hand_back(store: Store, lease: Lease, pause: float = 0.0) -> None:
-    """Give a lease back, wherever the journal stands.
+    """Give a lease back.
 
     First the open `once` calls that this process began, and can't be inside any more, are recorded
     as over: then a reconcile that says *not done* is believed. A crash in between leaves them to a
-    person.
+    person. An intent whose commit was unknown may still land behind what was read, for instance
+    when a standby comes back; then the lease is kept for another try.
 
     Args:
         store: the database.
@@ -37,12 +38,13 @@ async def hand_back(store: Store, lease: Lease, pause: float = 0.0) -> None:
         LeaseLostError: it was taken back already.
         StoreError: the database failed; the item is handed back later, or taken back.
     """
-    await _note_what_is_over(store, lease)
+    seq = await _note_what_is_over(store, lease)
     now = store.now()
-    await store.commit(verbs.abandon_lease(lease, now, now + pause if pause else None))
+    await store.commit(verbs.abandon_lease(lease, now, now + pause if pause else None, seq=seq))
 
 
-async def _note_what_is_over(store: Store, lease: Lease) -> None:
+async def _note_what_is_over(store: Store, lease: Lease) -> int | None:
+    """Return where the journal ends now."""
     item, task = await store.beside(
         lambda: (
             store.read(verbs.get_item(lease.task_id, lease.item_id)),
@@ -50,15 +52,16 @@ async def _note_what_is_over(store: Store, lease: Lease) -> None:
         )
     )
     if item is None or not item.seq:
-        return
+        return item and item.seq
     journal = Journal(store, Claimed(lease, item, task))
     try:
         await store.beside(journal.load_kept)
     except errors.ChainBrokenError:
-        return  # the next attempt says so
+        return item.seq  # the next attempt says so
     for call in journal.in_doubt():
         if _is_over(journal, call):
             await journal.record(over(call, OVER))
+    return journal.seq
 
 
 def _is_over(journal: Journal, call: Recorded) -> bool:

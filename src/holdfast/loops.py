@@ -25,10 +25,12 @@ class Loop(ABC):
 
     Args:
         interval: seconds between the end of one tick and the start of the next.
+        pause_max: seconds between tries of a failed one at most.
     """
 
-    def __init__(self, interval: float) -> None:
+    def __init__(self, interval: float, pause_max: float = PAUSE_MAX) -> None:
         self.interval = interval
+        self._pause_max = pause_max
         self._name = type(self).__name__.lstrip("_")
         self._running: asyncio.Task[None] | None = None
         self._failing = ""
@@ -52,7 +54,8 @@ class Loop(ABC):
     async def _run(self) -> None:
         pause = self.interval
         while True:
-            pause = self.interval if await self._try() else min(PAUSE_MAX, max(PAUSE, pause * 2))
+            worked = await self._try()
+            pause = self.interval if worked else min(self._pause_max, max(PAUSE, pause * 2))
             await asyncio.sleep(pause)
 
     async def _try(self) -> bool:

@@ -11,8 +11,8 @@ from holdfast.execution import Execution
 from holdfast.final_check import FinalChecks
 from holdfast.handing_back import hand_back
 from holdfast.handlers import Handlers
-from holdfast.liveness import LEASE, Heartbeat
-from holdfast.loops import Loop
+from holdfast.liveness import LEASE, RENEWALS_PER_LEASE, Heartbeat
+from holdfast.loops import PAUSE_MAX, Loop
 from holdfast.models import Claimed, Lease
 from holdfast.schedules import ScheduleLoop, Schedules
 from holdfast.store import Store, verbs
@@ -85,7 +85,7 @@ class Worker:
         self._loops: tuple[Loop, ...] = (
             RecoverySweep(store, retention),
             _Watch(store, self._wake),
-            _Claims(self),
+            _Claims(self, lease),
         )
         if schedules is not None and schedules.declared and roots is None:
             self._loops += (ScheduleLoop(store, schedules),)
@@ -170,7 +170,7 @@ class Worker:
 
     async def _register(self) -> None:
         loop = asyncio.get_running_loop()
-        heartbeat = Heartbeat(
+        heartbeat: Heartbeat = Heartbeat(
             self._store,
             lease=self._lease,
             name=self._name,
@@ -327,8 +327,9 @@ class Worker:
 class _Claims(Loop):
     """Fills free slots whenever something may have become ready."""
 
-    def __init__(self, worker: Worker) -> None:
-        super().__init__(0.0)
+    def __init__(self, worker: Worker, lease: float) -> None:
+        # Others wait as long as a lease for what a worker tells that lost its own.
+        super().__init__(0.0, min(PAUSE_MAX, lease / RENEWALS_PER_LEASE))
         self._worker = worker
 
     async def tick(self) -> None:

@@ -11,8 +11,12 @@ import pytest
 from holdfast import LeaseManager, NotDone, ToolLedger, errors, open_store, tool
 from holdfast.branches import AloneWaits
 from holdfast.doubts import Doubts
+from holdfast.entries import Draft
 from holdfast.handing_back import hand_back
 from holdfast.journal import Journal
+from holdfast.states import EntryKind, EntryStatus
+from holdfast.store import verbs
+from holdfast.store.verb import Verb
 
 ELSEWHERE = """
 import asyncio, sys
@@ -123,6 +127,32 @@ def test_a_call_that_was_canceled_is_over_where_its_tool_says_that_it_stops(tmp_
         assert made == "sent elsewhere\n"
     else:
         assert "which began it, may still run it" in made
+
+
+def test_a_call_whose_intent_lands_while_it_is_handed_back_is_not_missed(tmp_path, monkeypatch):
+    """Its commit waited for a standby, say, and nobody could see it."""
+    with open_store(f"sqlite:///{tmp_path}/x.db") as store:
+
+        async def main() -> None:
+            async with LeaseManager(store) as leases:
+                journal = Journal(store, await leases.acquire("letter"))
+                commit, lease = store.commit, journal.lease
+
+                def commit_behind_it(verb: Verb[object]) -> object:
+                    monkeypatch.undo()
+                    draft = Draft(EntryKind.TOOL, "send", b"send", EntryStatus.STARTED)
+                    append = journal.extend((draft,))
+                    commit(verbs.append_entries(lease, append, store.now())).wait()
+                    return commit(verb)
+
+                monkeypatch.setattr(store, "commit", commit_behind_it)
+                with pytest.raises(errors.StoreUnavailableError):
+                    await hand_back(store, lease)
+                assert store.read(verbs.held_leases(lease.owner)) != []
+                await hand_back(store, lease)
+                assert store.read(verbs.held_leases(lease.owner)) == []
+
+        asyncio.run(main())
 
 
 def test_the_failure_that_a_call_ended_with_is_kept_when_it_is_found_to_be_over(tmp_path):

@@ -414,10 +414,15 @@ def end_canceled(lease: Lease, append: Append, now: float) -> Steps[Refused | No
 
 
 @verb(wakes=True)
-def abandon_lease(lease: Lease, now: float, wake_at: float | None = None) -> Steps[Refused | None]:
-    """Give a lease back, wherever the journal stands: the database failed, or nobody executes it.
+def abandon_lease(
+    lease: Lease, now: float, wake_at: float | None = None, *, seq: int | None = None
+) -> Steps[Refused | None]:
+    """Give a lease back: the database failed, or nobody executes the item.
 
     The item is ready at once, or at `wake_at` (wall time in seconds).
+
+    Raises:
+        StoreUnavailableError: its journal doesn't end at `seq`; None is anywhere.
     """
     yield from lock_task(lease.task_id)
     rows = yield from run(
@@ -425,6 +430,7 @@ def abandon_lease(lease: Lease, now: float, wake_at: float | None = None) -> Ste
         task_id=lease.task_id,
         item_id=lease.item_id,
         token=lease.token,
+        seq=seq,
         wake_at=wake_at,
         now=now,
     )

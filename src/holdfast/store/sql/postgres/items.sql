@@ -429,7 +429,7 @@ UPDATE holdfast.work_items SET pruned_seq = :until
 WHERE task_id = :task_id AND item_id = :item_id
 
 -- name: item.abandon
--- Give a lease back without saying where the journal stands.
+-- Give a lease back, wherever the journal stands or only where it is said to.
 UPDATE holdfast.work_items SET
     status = CASE
         WHEN cancel = 1 THEN 'canceled' WHEN :wake_at IS NULL THEN 'ready' ELSE 'waiting' END,
@@ -437,4 +437,5 @@ UPDATE holdfast.work_items SET
     wake_at = CASE WHEN cancel = 0 THEN :wake_at END,
     lease_owner = NULL, attempts = attempts - 1, finished_at = CASE WHEN cancel = 1 THEN :now END
 WHERE task_id = :task_id AND item_id = :item_id AND lease_token = :token AND status = 'running'
+  AND (:seq IS NULL OR seq = :seq)
 RETURNING status

@@ -407,7 +407,7 @@ UPDATE work_items SET pruned_seq = :until
 WHERE task_id = :task_id AND item_id = :item_id
 
 -- name: item.abandon
--- Give a lease back without saying where the journal stands.
+-- Give a lease back, wherever the journal stands or only where it is said to.
 UPDATE work_items SET
     status = CASE
         WHEN cancel THEN 'canceled' WHEN :wake_at IS NULL THEN 'ready' ELSE 'waiting' END,
@@ -415,4 +415,5 @@ UPDATE work_items SET
     wake_at = CASE WHEN NOT cancel THEN :wake_at END,
     lease_owner = NULL, attempts = attempts - 1, finished_at = CASE WHEN cancel THEN :now END
 WHERE task_id = :task_id AND item_id = :item_id AND lease_token = :token AND status = 'running'
+  AND (:seq IS NULL OR seq = :seq)
 RETURNING status
