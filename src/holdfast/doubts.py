@@ -66,7 +66,7 @@ class Doubts:
         draft = settling(intent, EntryStatus.DOUBT, encode_payload(redact(text)))
         draft.keyed = ended
         draft.request = None if error is None else encode_failure(as_recorded(error))
-        return await asyncio.shield(asyncio.ensure_future(self._journal.record(draft)))
+        return await self._keep(draft)
 
     async def settle(self, tool: Tool[..., Any] | None, recorded: Recorded) -> Entry | None:
         """Find out what became of a call: its outcome, or None when it may be made again.
@@ -119,10 +119,9 @@ class Doubts:
             if ended:
                 await self._let_settle(tool, recorded)
             elif not await self._look_later(recorded, request):
-                by = request.worker
-                return (
-                    None,
-                    f"it has not happened so far, but {by}, which began it, may still run it",
+                return None, (
+                    f"it has not happened so far, but {request.worker}, which began it, may still "
+                    f"run it"
                 )
 
     def _has_ended(self, recorded: Recorded, request: Request) -> bool:
@@ -152,7 +151,7 @@ class Doubts:
         """Wait until nothing that a call has sent can still be on its way."""
         if not _is_noted(recorded):
             text = "its process ended before it returned"
-            recorded.outcome = await self._journal.record(over(recorded, text))
+            recorded.outcome = await self._keep(over(recorded, text))
         await self._waits.until(
             TimerNeed(recorded.last.at + tool.settle_after),
             lambda: self._is_settled(tool, recorded),
@@ -164,6 +163,10 @@ class Doubts:
             return await self._record(recorded, EntryStatus.FAILED, Payload(noted.request))
         await self._record(recorded, EntryStatus.RELEASED, encode_payload(why))
         return None
+
+    async def _keep(self, draft: Draft) -> Entry:
+        """Record it even where the call is canceled meanwhile."""
+        return await asyncio.shield(asyncio.ensure_future(self._journal.record(draft)))
 
     async def _record(self, recorded: Recorded, status: EntryStatus, outcome: Payload) -> Entry:
         recorded.outcome = await self._journal.record(settling(recorded.entry, status, outcome))

@@ -52,7 +52,7 @@ async def _note_what_is_over(store: Store, lease: Lease) -> int | None:
         )
     )
     if item is None or not item.seq:
-        return item and item.seq
+        return None if item is None else item.seq
     journal = Journal(store, Claimed(lease, item, task))
     try:
         await store.beside(journal.load_kept)

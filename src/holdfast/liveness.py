@@ -86,7 +86,7 @@ class Heartbeat:
         store: the database.
         lease: seconds; see `LEASE`.
         name: a worker id; made up when None.
-        on_lost: called once, from the thread, when the leases can no longer be trusted.
+        on_lost: called once, from any thread, when the leases can no longer be trusted.
     """
 
     def __init__(
@@ -160,7 +160,8 @@ class Heartbeat:
         if not (self.lost or self._is_trusted()):
             with self._renewing:
                 renewed = self._is_trusted() or (self._renew() and self._is_trusted())
-                self.lost = self.lost or not renewed
+            if not renewed:
+                self._lose()
         if self.lost:
             message = (
                 f"Worker {self.worker_id} couldn't renew its leases in time and stops what it "
@@ -203,9 +204,14 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stopping.wait(self._pause()):
             if self.lost or not self._renew():
-                self.lost = True
-                self._on_lost()
+                self._lose()
                 return
+
+    def _lose(self) -> None:
+        with self._renewing:
+            told, self.lost = self.lost, True
+        if not told:
+            self._on_lost()
 
     def _pause(self) -> float:
         left = self._trusted_until - self._store.clock.boottime()

@@ -374,9 +374,10 @@ class LLMOutputCache:
     def _is_dead(self, reserved: Reservation) -> bool:
         if is_ours(reserved.holder):
             return False
+        worker = self._store.read(verbs.get_worker(reserved.holder))
         return (
-            is_gone(self._store, reserved.holder)
-            or self._store.read(verbs.is_taken_for_dead(reserved.holder))
+            (worker is not None and worker.status == "gone")
+            or is_gone(self._store, reserved.holder)
             or self._store.now() >= reserved.since + RESERVATION
         )
 

@@ -319,7 +319,8 @@ class ToolLedger:
         started, making = time.perf_counter_ns(), _making(call)
         try:
             with making:
-                result = await _invoke(call, self._watched(call))
+                owner = self._journal.lease.owner
+                result = await _invoke(call, watched(call.tool, call.idempotency_key, owner))
         except FinishedAnyway as finished:
             await self._finish(intent, finished.result, making.call, started)
             raise asyncio.CancelledError from None
@@ -336,9 +337,6 @@ class ToolLedger:
             return await self._doubt(call, intent, error)
         await self._finish(intent, result, making.call, started)
         return result
-
-    def _watched(self, call: Call) -> Callable[..., Any]:
-        return watched(call.tool, call.idempotency_key, self._journal.lease.owner)
 
     async def _observe(self, call: Call) -> object:
         """Look at the world as it is before a call; where that fails, the call has failed."""

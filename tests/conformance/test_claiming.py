@@ -163,10 +163,10 @@ def test_a_renewal_counts_and_fails_once_the_worker_is_taken_for_dead(world):
     worker = world.worker()
     assert world.do(verbs.renew_leases(worker, world.now)) is True
     assert world.read(verbs.list_workers())[0].renewals == 1
-    assert world.read(verbs.is_taken_for_dead(worker)) is False
+    assert world.read(verbs.get_worker(worker)).status != "gone"
     world.do(verbs.expire_worker(worker, None, world.now))
     assert world.do(verbs.renew_leases(worker, world.now)) is False
-    assert world.read(verbs.is_taken_for_dead(worker)) is True
+    assert world.read(verbs.get_worker(worker)).status == "gone"
     assert world.read(verbs.list_workers()) == []
 
 

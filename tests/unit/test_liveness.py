@@ -149,6 +149,18 @@ def test_a_worker_that_was_taken_for_dead_notices(store):
     heartbeat.stop()
 
 
+def test_a_loss_that_a_check_finds_is_told_once(store, clock):
+    told = []
+    heartbeat = started(store, on_lost=lambda: told.append("lost"))
+    store.commit(verbs.expire_worker(heartbeat.worker_id, None, store.now())).wait()
+    clock.ahead = 100
+    for _ in range(2):
+        with pytest.raises(errors.LeaseLostError):
+            heartbeat.check()
+    heartbeat.stop()
+    assert told == ["lost"]
+
+
 def test_a_stopped_worker_is_off_the_list_and_frees_its_slot(store):
     heartbeat = started(store)
     slot = store.read(verbs.get_worker(heartbeat.worker_id)).slot

@@ -213,7 +213,10 @@ def test_a_forked_child_can_not_open_what_is_open_in_its_parent(tmp_path):
 
 def test_a_closed_lock_file_takes_nobody_for_dead(tmp_path):
     file = open_lock_file(str(tmp_path / "lock"))
+    assert file.hold(3)
+    file.release(3)
     file.close()
+    assert file.is_held(3)
     assert file.is_held(4)
     assert not file.hold(5)
     file.release(3)

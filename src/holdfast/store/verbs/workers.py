@@ -98,13 +98,6 @@ def end_hung_transactions(seconds: float) -> Steps[int]:
     return len((yield from run("worker.end_hung", seconds=seconds)))
 
 
-@verb()
-def is_taken_for_dead(worker_id: str) -> Steps[bool]:
-    """Say whether a worker was registered and its leases were taken back."""
-    rows = yield from run("worker.is_gone", worker_id=worker_id)
-    return bool(rows)
-
-
 class TakenBack(msgspec.Struct, frozen=True):
     """An item taken back from a worker that died."""
 

@@ -75,10 +75,6 @@ SELECT 1 FROM holdfast.writers WHERE writer_id = :writer_id AND batch >= :batch
 SELECT worker_id, slot, host, pid, version, lease, renewals, status, started_at, seen_at, process
 FROM holdfast.workers WHERE worker_id = :worker_id
 
--- name: worker.is_gone
--- Whether a worker was taken for dead, or stopped.
-SELECT 1 FROM holdfast.workers WHERE worker_id = :worker_id AND status = 'gone'
-
 -- name: worker.overdue
 -- Workers that haven't renewed for a whole lease, by the clock of the server.
 SELECT worker_id FROM holdfast.workers WHERE status <> 'gone' AND expires_at < clock_timestamp()

@@ -64,10 +64,6 @@ SELECT 1 FROM writers WHERE writer_id = :writer_id AND batch >= :batch
 -- A worker.
 SELECT * FROM workers WHERE worker_id = :worker_id
 
--- name: worker.is_gone
--- Whether a worker was taken for dead, or stopped.
-SELECT 1 FROM workers WHERE worker_id = :worker_id AND status = 'gone'
-
 -- name: worker.overdue
 -- Nobody: no clock of its own judges; who watches sees the lock file, and counts renewals.
 SELECT worker_id FROM workers WHERE 0
