@@ -37,6 +37,15 @@ FROM pg_stat_activity WHERE pid = pg_backend_pid()
 """,
 )
 
+_BY_INDEX = make_query(
+    "by_index",
+    """
+SELECT set_config(name, 'off', false) FROM pg_settings WHERE name IN ('enable_seqscan', 'jit')
+""",
+)
+"""A prepared statement keeps its plan. One that was made while a table was small would read all of
+it until the server counts the table again, a minute and a hundred thousand rows later."""
+
 _SERVER = make_query(
     "server",
     """
@@ -164,6 +173,8 @@ class Dialer:
         # A pooler gives its clients process ids of its own.
         direct = backend == seen
         wire.prepare = direct if self._place.prepare is None else self._place.prepare
+        if direct:
+            wire.send(_BY_INDEX._replace(wanted=False), {})
         wire.backend = (backend, started) if direct else None
         wire.is_durable = level in {"on", "remote_apply"}
         wire.server = _server_of(wire)

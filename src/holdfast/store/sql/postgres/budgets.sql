@@ -37,7 +37,8 @@ RETURNING 1
 -- name: budget.waiters
 -- The tasks in which something waits for its budget.
 SELECT DISTINCT task_id FROM holdfast.work_items
-WHERE root_id = :task_id AND status = 'waiting' AND (wait::json ->> 'budget') IS NOT NULL
+WHERE root_id = :task_id AND status = 'waiting' AND wait IS NOT NULL
+  AND (wait::json ->> 'budget') IS NOT NULL
 ORDER BY task_id
 
 -- name: budget.wake

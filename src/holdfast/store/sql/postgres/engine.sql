@@ -19,7 +19,7 @@ SELECT pid, process FROM holdfast.workers WHERE slot = :slot
 WITH fenced AS (
     UPDATE holdfast.work_items SET seq = :seq, chain_head = :chain
     WHERE task_id = :task_id AND item_id = :item_id
-      AND lease_token = :token AND status = 'running' AND seq = :before
+      AND lease_token = :token AND status || '' = 'running' AND seq = :before
     RETURNING 1
 )
 INSERT INTO holdfast.journal (
@@ -50,7 +50,7 @@ WITH wanted AS (
     UPDATE holdfast.work_items AS item SET seq = wanted.after, chain_head = wanted.head
     FROM wanted
     WHERE item.task_id = wanted.task_id AND item.item_id = wanted.item_id
-      AND item.lease_token = wanted.token AND item.status = 'running' AND item.seq = wanted.before
+      AND item.lease_token = wanted.token AND item.status || '' = 'running' AND item.seq = wanted.before
     RETURNING item.task_id, item.item_id
 ), added AS (
     INSERT INTO holdfast.journal (

@@ -1,3 +1,6 @@
+-- `status || ''` instead of `status`: the rows are named, by their key or their worker. Whoever plans the
+-- statement must not look for them in an index of all that runs, or is ready, which may be thousands.
+
 -- name: item.put
 -- Insert a work item.
 INSERT INTO holdfast.work_items (
@@ -61,7 +64,7 @@ FROM (
     ORDER BY claim_order LIMIT :limit + 16
 ) AS first
 JOIN holdfast.work_items AS item
-  ON item.task_id = first.task_id AND item.item_id = first.item_id AND item.status = 'ready'
+  ON item.task_id = first.task_id AND item.item_id = first.item_id AND item.status || '' = 'ready'
 ORDER BY first.claim_order LIMIT :limit
 FOR NO KEY UPDATE OF item SKIP LOCKED
 
@@ -81,7 +84,7 @@ FROM (
     ORDER BY claim_order LIMIT :limit + 16
 ) AS first
 JOIN holdfast.work_items AS item
-  ON item.task_id = first.task_id AND item.item_id = first.item_id AND item.status = 'ready'
+  ON item.task_id = first.task_id AND item.item_id = first.item_id AND item.status || '' = 'ready'
 ORDER BY first.claim_order LIMIT :limit
 FOR NO KEY UPDATE OF item SKIP LOCKED
 
@@ -94,7 +97,7 @@ UPDATE holdfast.work_items AS item SET
 FROM (
     SELECT value ->> 0 AS task_id, value ->> 1 AS item_id FROM json_array_elements(:items::json)
 ) AS wanted
-WHERE item.task_id = wanted.task_id AND item.item_id = wanted.item_id AND item.status = 'ready'
+WHERE item.task_id = wanted.task_id AND item.item_id = wanted.item_id AND item.status || '' = 'ready'
 RETURNING item.*
 
 -- name: item.after_claims
@@ -111,7 +114,7 @@ JOIN holdfast.claims ON claims.task_id = edge.task_id AND claims.item_id = edge.
 -- Lock the row, check the token, move the journal's head: the start of every write under a lease.
 UPDATE holdfast.work_items SET seq = :seq, chain_head = CASE WHEN :seq = :before THEN chain_head ELSE :head END
 WHERE task_id = :task_id AND item_id = :item_id
-  AND lease_token = :token AND status = 'running' AND seq = :before
+  AND lease_token = :token AND status || '' = 'running' AND seq = :before
 RETURNING cancel
 
 -- name: item.lease
@@ -280,17 +283,17 @@ WHERE task_id = :task_id
 
 -- name: item.cancel_running
 -- Tell what runs to stop.
-UPDATE holdfast.work_items SET cancel = 1 WHERE task_id = :task_id AND status = 'running'
+UPDATE holdfast.work_items SET cancel = 1 WHERE task_id = :task_id AND status || '' = 'running'
 
 -- name: item.canceled_of_worker
 -- Items of a worker that were told to stop.
 SELECT task_id, item_id, lease_token FROM holdfast.work_items
-WHERE status = 'running' AND lease_owner = :worker_id AND cancel = 1
+WHERE status || '' = 'running' AND lease_owner = :worker_id AND cancel = 1
 
 -- name: item.held_by_worker
 -- Every lease of a worker.
 SELECT task_id, item_id, lease_token FROM holdfast.work_items
-WHERE status = 'running' AND lease_owner = :worker_id
+WHERE status || '' = 'running' AND lease_owner = :worker_id
 
 -- name: item.running
 -- Every leased item.
@@ -367,7 +370,7 @@ WHERE task_id = :task_id AND item_id = :item_id
 
 -- name: item.count_leased
 -- How many items a worker holds.
-SELECT count(*) FROM holdfast.work_items WHERE lease_owner = :worker_id AND status = 'running'
+SELECT count(*) FROM holdfast.work_items WHERE lease_owner = :worker_id AND status || '' = 'running'
 
 -- name: item.take_back
 -- Take back everything a dead worker held; what made no progress has crashed.
@@ -404,7 +407,7 @@ UPDATE holdfast.work_items SET
     alone = (seq = claimed_seq)::int,
     finished_at = CASE WHEN cancel = 1 THEN :now END,
     lease_owner = NULL
-WHERE lease_owner = :worker_id AND status = 'running'
+WHERE lease_owner = :worker_id AND status || '' = 'running'
 RETURNING task_id, item_id, status, crashes
 
 -- name: item.prunable
@@ -436,6 +439,6 @@ UPDATE holdfast.work_items SET
     wait = CASE WHEN cancel = 0 AND :wake_at IS NOT NULL THEN '{"kind":"retry"}' END,
     wake_at = CASE WHEN cancel = 0 THEN :wake_at END,
     lease_owner = NULL, attempts = attempts - 1, finished_at = CASE WHEN cancel = 1 THEN :now END
-WHERE task_id = :task_id AND item_id = :item_id AND lease_token = :token AND status = 'running'
+WHERE task_id = :task_id AND item_id = :item_id AND lease_token = :token AND status || '' = 'running'
   AND (:seq IS NULL OR seq = :seq)
 RETURNING status

@@ -3,7 +3,7 @@
 SELECT
     EXISTS (
         SELECT 1 FROM holdfast.work_items
-        WHERE lease_owner = :worker_id AND status = 'running' AND alone = 1
+        WHERE lease_owner = :worker_id AND status || '' = 'running' AND alone = 1
     ),
     (SELECT coalesce(json_agg(name), '[]')::text FROM holdfast.queues
      WHERE :roots IS NOT NULL OR name = ANY (ARRAY(SELECT json_array_elements_text(:queues::json))))

@@ -118,7 +118,7 @@ WHERE status = 'gone' AND seen_at < :before::float8
   AND slot < (SELECT max(slot) FROM holdfast.workers)
   AND NOT EXISTS (
       SELECT 1 FROM holdfast.work_items
-      WHERE status = 'running' AND work_items.lease_owner = workers.worker_id
+      WHERE status || '' = 'running' AND work_items.lease_owner = workers.worker_id
   )
 RETURNING 1
 

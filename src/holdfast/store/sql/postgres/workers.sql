@@ -41,7 +41,7 @@ UPDATE holdfast.workers SET
     seen_at = :now,
     process = CASE WHEN :over = 1 THEN 'ended' ELSE process END,
     status = CASE WHEN EXISTS (
-        SELECT 1 FROM holdfast.work_items WHERE lease_owner = :worker_id AND status = 'running'
+        SELECT 1 FROM holdfast.work_items WHERE lease_owner = :worker_id AND status || '' = 'running'
     ) THEN status ELSE 'gone' END
 WHERE worker_id = :worker_id
 RETURNING status = 'gone'
