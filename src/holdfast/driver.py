@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from holdfast import errors
+from holdfast.changes import Changes
 from holdfast.endings import failed_error
 from holdfast.handlers import Handler, Handlers, TaskOptions, new_task
 from holdfast.invocation import inside_handler
@@ -30,11 +31,7 @@ from holdfast.verifiers import EvidenceVerifier
 from holdfast.worker import CONCURRENCY, Worker
 
 POLL = 0.05
-"""Seconds between looks at whether another process committed anything."""
-
-LOOK = 0.25
-"""Seconds after which somebody who waits for a task looks at it although nothing was heard of:
-not every server tells."""
+"""Seconds between looks at a task that is blocked while something of its root still runs here."""
 
 STRANDED = 5.0
 """Seconds after which it is said that a task waits for a handler this program doesn't have."""
@@ -62,6 +59,7 @@ class _Looks:
     def __init__(self, store: Store) -> None:
         self.statuses = SharedLook(store, verbs.statuses_of)
         self.tasks = SharedLook(store, verbs.get_tasks)
+        self.changes = Changes(store)
 
 
 class Driver:
@@ -177,55 +175,27 @@ class Driver:
     async def settled(self, task_id: str, worker: Worker | None = None, root_id: str = "") -> Task:
         """Wait until a task has ended, or is blocked while `worker` runs nothing of its root.
 
-        What this process does is heard of at once; what another does, within `POLL` seconds where
-        the database tells of commits, and within `LOOK` seconds where it doesn't.
+        See `Changes` for how soon it hears of that.
 
         Raises:
             StoreCorruptError: the worker found the database damaged.
         """
-        changed = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        store = self.store
-        looks = self._looks or _Looks(store)
-        unwatch = store.on_wake(lambda: loop.call_soon_threadsafe(changed.set))
-        try:
-            while True:
-                changed.clear()
-                version = store.engine.data_version()
-                status = await looks.statuses.of(task_id)
-                ended = status is None or status in FINAL_TASK
-                if not ended and worker is not None and worker.damage is not None:
-                    raise worker.damage
-                blocked = status is TaskStatus.BLOCKED
-                if ended or (blocked and not (worker and worker.runs(root_id))):
-                    task = await looks.tasks.of(task_id)
-                    if task is None:
-                        raise no_task(task_id)
-                    if task.status is status:
-                        return task
-                    continue  # it was taken up again
-                await self._wait_for_change(changed, version, POLL if blocked else LOOK)
-        finally:
-            unwatch()
-
-    async def _wait_for_change(self, changed: asyncio.Event, version: int, seconds: float) -> None:
-        """Wait until something here, or another program, may have changed a task's status.
-
-        Args:
-            changed: set when something here has.
-            version: of the database, as it was before the last look.
-            seconds: when to look in any case.
-        """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        while loop.time() < until:
-            try:
-                async with asyncio.timeout(POLL):
-                    await changed.wait()
-            except TimeoutError:
-                if self.store.engine.data_version() == version:
-                    continue
-            return
+        looks = self._looks or _Looks(self.store)
+        while True:
+            change = looks.changes.next()
+            status = await looks.statuses.of(task_id)
+            ended = status is None or status in FINAL_TASK
+            if not ended and worker is not None and worker.damage is not None:
+                raise worker.damage
+            blocked = status is TaskStatus.BLOCKED
+            if ended or (blocked and not (worker and worker.runs(root_id))):
+                task = await looks.tasks.of(task_id)
+                if task is None:
+                    raise no_task(task_id)
+                if task.status is status:
+                    return task
+                continue  # it was taken up again
+            await asyncio.wait((change,), timeout=POLL if blocked else None)
 
     def _tell_what_strands(self, task_id: str) -> None:
         known = self.handlers.names

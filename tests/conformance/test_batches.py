@@ -8,6 +8,7 @@ import json
 import pytest
 
 from holdfast import errors
+from holdfast.ids import new_id
 from holdfast.models import MAIN
 from holdfast.states import EntryKind, ItemStatus
 from holdfast.store import verbs
@@ -16,6 +17,7 @@ from holdfast.store.verbs import NewTask, Parked
 from holdfast.testing.crash import CrashPlan, open_with_plan
 
 MANY = 30
+EMPTY = encode_payload({})
 
 
 def together(store, *operations):
@@ -177,3 +179,47 @@ def test_one_key_submitted_often_at_once_gives_one_task(world):
     assert len({each.task.task_id for each in found}) == 1
     assert sum(each.created for each in found) == 1
     assert len(world.read(verbs.list_tasks(None, 100))) == 1
+
+
+ODD = ("", "NULL", '"quoted"', "{a,b}", "back\\slash", "two\nlines", "é\u2400🜨", "'; --", " x ")
+"""Texts that mean something else in an array, in SQL, or to people."""
+
+
+def test_rows_that_go_out_together_come_back_as_they_were(world):
+    given = [
+        world.item(f"{number} {text}", handler=text, policy=text.encode(), owes=owes)
+        for number, (text, owes) in enumerate(
+            (text, owes) for text in ODD for owes in (None, b"", b"\0\\\xff")
+        )
+    ]
+    new = NewTask(new_id(world.now), "work", EMPTY, tuple(given))
+    world.do(verbs.create_task(new, world.now))
+    found = world.read(verbs.list_items(new.task_id))
+    assert [(each.item_id, each.handler, each.policy, each.owes) for each in found] == [
+        (each.item_id, each.handler, each.policy, each.owes) for each in given
+    ]
+
+
+def test_a_row_too_large_to_wait_for_others_keeps_its_place(world):
+    task = world.task()
+    texts = ["first", "large " * 10_000, *(f"small {number}" for number in range(300))]
+    told = [verbs.add_event(task, None, "told", {"text": text}, world.now) for text in texts]
+    assert together(world.store, *told) == [None] * len(told)
+    events = [each for each in world.read(verbs.list_events(task)) if each.type == "told"]
+    assert [json.loads(each.data)["text"] for each in events] == texts
+
+
+def test_a_text_that_can_not_be_kept_is_refused_alone_among_others(world):
+    names = ["fine", "a zero \0 character", "fine as well"]
+    submitted = [
+        verbs.create_task(
+            NewTask(new_id(world.now), "work", EMPTY, (world.item(MAIN, handler=name),)), world.now
+        )
+        for name in names
+    ]
+    first, refused, last = together(world.store, *submitted)
+    assert first.created
+    assert last.created
+    if world.url.startswith("postgres"):
+        assert isinstance(refused, errors.InputError)
+    assert len(world.read(verbs.list_tasks(None, 10))) == 3 - isinstance(refused, Exception)

@@ -111,8 +111,10 @@ class Committer:
 
     # -- the three ways in -----------------------------------------------------------------------
 
-    def submit(self, ticket: Ticket[Any], *, soon: bool = True) -> None:
+    def submit(self, ticket: Ticket[Any], *, soon: bool = True) -> bool:
         """Queue an operation from a running event loop.
+
+        Returns whether it will mostly be done before whoever waits for it has its next turn.
 
         Args:
             ticket: the operation.
@@ -131,6 +133,7 @@ class Committer:
         elif not soon and not (scheduled.soon or scheduled.later):
             scheduled.later = True
             loop.call_later(WRITE_BEHIND_DELAY, self._flush)
+        return self._seconds < QUICK_COMMIT
 
     def submit_and_wait(self, ticket: Ticket[Any], timeout: float) -> None:
         """Commit an operation from a thread; return when its outcome is known.

@@ -9,6 +9,10 @@ from holdfast.store.queries import load_queries
 from holdfast.store.wire import Query
 
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)(::[a-z0-9]+(?:\[\])?)?")
+_NUMBERED = re.compile(r"\$\d+::[a-z0-9]+")
+_INSERT = re.compile(
+    r"\s*(INSERT INTO \S+ \([^()]*\))\s*VALUES \(([^()]*)\)\s*((?:ON CONFLICT DO NOTHING)?)\s*"
+)
 _ROWS = re.compile(r"\A\s*(?:SELECT|WITH)\b|\bRETURNING\b")
 _LOCKS = re.compile(r"[._]lock(?:_|$)")
 
@@ -43,6 +47,13 @@ def load_postgres_queries(schema: str) -> dict[str, Query]:
 
 def make_query(name: str, sql: str, schema: str = "holdfast") -> Query:
     """Number the parameters of a query, and give each its type."""
+    wanted = bool(_ROWS.search(sql)) and not _LOCKS.search(name)
+    numbered, names = _numbered(sql.replace("holdfast.", f"{schema}."))
+    many = None if wanted else _many(name, numbered, names)
+    return Query(name.encode(), numbered.encode(), names, wanted, many)
+
+
+def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:
     names: list[str] = []
 
     def number(match: re.Match[str]) -> str:
@@ -52,6 +63,18 @@ def make_query(name: str, sql: str, schema: str = "holdfast") -> Query:
         kind = kind or "::" + _TYPE_OF.get(parameter, "text")
         return f"${names.index(parameter) + 1}{kind}"
 
-    numbered = _PARAMETER.sub(number, sql.replace("holdfast.", f"{schema}."))
-    wanted = bool(_ROWS.search(sql)) and not _LOCKS.search(name)
-    return Query(name.encode(), numbered.encode(), tuple(names), wanted)
+    return _PARAMETER.sub(number, sql), tuple(names)
+
+
+def _many(name: str, sql: str, names: tuple[str, ...]) -> Query | None:
+    """Return the statement that inserts many rows, given arrays, where one inserts a row."""
+    insert = _INSERT.fullmatch(sql)
+    if insert is None:
+        return None
+    into, values, conflict = insert.groups()
+    columns = [value.strip() for value in values.split(",")]
+    if not all(_NUMBERED.fullmatch(column) for column in columns):
+        return None
+    arrays = ", ".join(f"{column}[]" for column in columns)
+    many = f"{into} SELECT * FROM unnest({arrays}) {conflict}"  # noqa: S608  our own SQL
+    return Query(f"{name}.many".encode(), many.encode(), names, wanted=False)

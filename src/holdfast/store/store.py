@@ -47,10 +47,8 @@ class Pending(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         ticket = self._ticket
-        self._committer.submit(ticket)
-        # The commit was scheduled before this task's next turn, so it mostly is done by then; a
-        # future would cost a second turn of the loop.
-        yield
+        if self._committer.submit(ticket):
+            yield  # a future would cost a second turn of the loop
         if not ticket.done:
             ticket.future = asyncio.get_running_loop().create_future()
             yield from ticket.future.__await__()

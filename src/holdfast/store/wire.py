@@ -9,6 +9,7 @@ it.
 from __future__ import annotations
 
 import math
+import re
 import select
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ _TEXT_FORMAT = 0
 _BINARY = 1
 _STATE = pq.DiagnosticField.SQLSTATE
 _TEXT = pq.DiagnosticField.MESSAGE_PRIMARY
+_ESCAPED = re.compile(r'["\\]')
 _COMMAND_OK = int(pq.ExecStatus.COMMAND_OK)
 _PIPELINE_SYNC = int(pq.ExecStatus.PIPELINE_SYNC)
 _FAILED = frozenset(
@@ -34,6 +36,13 @@ _FAILED = frozenset(
         pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.NONFATAL_ERROR, pq.ExecStatus.BAD_RESPONSE,
     ))
 )  # fmt: skip
+
+
+MOST_ROWS = 200
+"""Rows that go out as one statement."""
+
+SMALL = 4096
+"""Characters or bytes in one value. A row with a larger one goes out by itself."""
 
 
 class Query(NamedTuple):
@@ -44,12 +53,14 @@ class Query(NamedTuple):
         sql: the statement, its parameters numbered.
         names: the parameters in that order.
         wanted: whether it gives rows; otherwise its answer isn't waited for.
+        many: of one that inserts a row: the same for many, given arrays.
     """
 
     name: bytes
     sql: bytes
     names: tuple[str, ...]
     wanted: bool
+    many: Query | None = None
 
 
 class StatementFailed(Exception):  # noqa: N818  the server's answer, not a fault of the wire
@@ -107,6 +118,7 @@ class Wire:
         self._clock = clock
         self._deadline = deadline
         self._prepared: set[bytes] = set()
+        self._held: list[tuple[Query, dict[str, Any]]] = []  # rows of one table, to go out as one
         self._expected: list[_Sent] = []  # whose answers are under way
         self._skipping = False  # the server skips everything until the pipeline ends
         self._descriptor = self._pg.socket
@@ -129,10 +141,31 @@ class Wire:
     @property
     def is_idle(self) -> bool:
         """Whether no answer is under way, and what is sent will be executed."""
-        return not (self._expected or self._skipping)
+        return not (self._held or self._expected or self._skipping)
 
     def send(self, query: Query, params: dict[str, Any]) -> None:
-        """Put a statement into the pipeline; whether it failed is known at the next `fetch`."""
+        """Put a statement into the pipeline; whether it failed is known at the next `fetch`.
+
+        Rows that are inserted into one table, one after another, go out as one statement.
+        """
+        holds = query.many is not None and _is_small(params)
+        if self._held and not (holds and self._held[0][0] is query and len(self._held) < MOST_ROWS):
+            self._let_go()
+        if holds:
+            self._held.append((query, params))
+        else:
+            self._put(query, params)
+
+    def _let_go(self) -> None:
+        """Send the rows that were held back."""
+        held, self._held = self._held, []
+        (query, params), rows = held[0], [row for _, row in held]
+        if len(rows) > 1 and query.many is not None:
+            query = query.many
+            params = {name: array([row[name] for row in rows]) for name in query.names}
+        self._put(query, params)
+
+    def _put(self, query: Query, params: dict[str, Any]) -> None:
         values, formats = _dumped(query.names, params)
         try:
             if not self.prepare:
@@ -177,6 +210,8 @@ class Wire:
 
     def _collect(self, finish: Callable[[], object], *, synced: bool = False) -> list[Rows]:
         self.warned = False
+        if self._held:
+            self._let_go()
         ends = min(self._clock.boottime() + self._deadline, self.limit)
         self._flush(finish, ends)
         return self._read(ends, synced=synced)
@@ -273,30 +308,50 @@ def _dumped(
     formats: list[int] = []
     for name in names:
         value = params[name]
-        if isinstance(value, bytes):
+        if value is None or isinstance(value, bytes):
             values.append(value)
             formats.append(_BINARY)
             continue
-        if isinstance(value, str):
-            value = _text(value)
-        elif isinstance(value, bool):
-            value = b"1" if value else b"0"
-        elif value is not None:
-            value = repr(value).encode()
-        values.append(value)
+        values.append(_text(value) if isinstance(value, str) else _number(value))
         formats.append(_TEXT_FORMAT)
     return values, formats
 
 
 def _text(value: str) -> bytes:
-    data = value.encode("utf-8", "replace")
-    if b"\0" in data:
+    _refuse_zero(value)
+    return value.encode("utf-8", "replace")
+
+
+def _is_small(params: Mapping[str, Any]) -> bool:
+    """Say whether a row may be held back; what can't be sent is refused at once."""
+    for value in params.values():
+        if isinstance(value, str):
+            _refuse_zero(value)
+        if isinstance(value, (str, bytes)) and len(value) > SMALL:
+            return False
+    return True
+
+
+def _refuse_zero(value: str) -> None:
+    if "\0" in value:
         raise UnfitText(f"PostgreSQL's text can't hold the zero character: {value[:80]!r}")
-    return data
+
+
+def _number(value: float | bool) -> bytes:  # noqa: FBT001  one of the types
+    return repr(int(value) if isinstance(value, bool) else value).encode()
 
 
 def array(values: Sequence[Any]) -> str:
     """Return an array literal of texts, numbers or bytes."""
+    kinds = set(map(type, values))
+    if len(kinds) == 1:  # as in most columns; much quicker
+        (kind,) = kinds
+        if kind is int or kind is float:
+            return "{" + ",".join(map(repr, values)) + "}"
+        if kind is bytes:
+            return '{"\\\\x' + '","\\\\x'.join(map(bytes.hex, values)) + '"}'
+        if issubclass(kind, str) and not _ESCAPED.search("".join(values)):
+            return '{"' + '","'.join(values) + '"}'
     return "{" + ",".join(map(_element, values)) + "}"
 
 

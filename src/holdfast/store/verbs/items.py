@@ -252,7 +252,7 @@ def finish_work_item(
         yield from run("claim.withdraw", task_id=lease.task_id, **where)
     if finish.checkpoint is not None:
         yield from put_checkpoint(finish.checkpoint, finish.claims)
-    yield from run(
+    ((precedes,),) = yield from run(
         "item.finish",
         task_id=lease.task_id,
         item_id=lease.item_id,
@@ -265,7 +265,10 @@ def finish_work_item(
         lease.task_id, lease.item_id, "item_succeeded", now, proven=finish.proven,
         executed=finish.executed, replayed=finish.replayed,
     )  # fmt: skip
-    yield from _release_dependents(lease.task_id, lease.item_id, changed=finish.changed, now=now)
+    if precedes:
+        yield from _release_dependents(
+            lease.task_id, lease.item_id, changed=finish.changed, now=now
+        )
     yield from refresh_task(lease.task_id, now, lease.owner)
     return None
 

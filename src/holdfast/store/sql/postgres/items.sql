@@ -155,11 +155,15 @@ SELECT
                   AND handler = ANY (ARRAY(SELECT json_array_elements_text(:handlers::json)))))
 
 -- name: item.finish
--- Store the result and give the lease back.
+-- Store the result and give the lease back; say whether any item comes after this one.
 UPDATE holdfast.work_items SET
     status = 'succeeded', lease_owner = NULL, result = :result, result_hash = :result_hash,
     proven = :proven, error = NULL, must_run = 0, crashes = 0, alone = 0, finished_at = :now
 WHERE task_id = :task_id AND item_id = :item_id
+RETURNING EXISTS (
+    SELECT 1 FROM holdfast.work_item_edges AS edge
+    WHERE edge.task_id = work_items.task_id AND edge.after_id = work_items.item_id
+)
 
 -- name: item.count_down
 -- One dependency less for the items after this one.
