@@ -61,7 +61,7 @@ def is_gone(store: Store, worker_id: str) -> bool:
     if is_ours(worker_id):
         return False
     worker = store.read(verbs.get_worker(worker_id))
-    return worker is not None and store.engine.alive(worker.slot) is False
+    return worker is not None and store.engine.alive(worker) is False
 
 
 def next_look(store: Store, worker_id: str) -> float | None:
@@ -297,7 +297,7 @@ class Observer:
         return workers, overdue, {each.worker_id for each in self._of_ended(workers)}
 
     def _of_ended(self, workers: list[WorkerRecord]) -> list[WorkerRecord]:
-        return [each for each in workers if self._store.engine.alive(each.slot) is False]
+        return [each for each in workers if self._store.engine.alive(each) is False]
 
     def _end_hung(self, late: list[WorkerRecord]) -> None:
         """Free the rows that a worker which lost its lease, or anybody, may still have locked.

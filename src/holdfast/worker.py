@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 
 from holdfast import errors
 from holdfast.execution import Execution
@@ -293,24 +293,16 @@ class Worker:
             return
         # Before the reading: what ends meanwhile isn't taken for something nobody executes.
         running = {execution.claimed.lease: execution for execution in self._running.values()}
-        held, canceled = await self._store.beside(lambda: self._leased(worker_id))
+        held = await self._store.beside(lambda: self._store.read(verbs.held_leases(worker_id)))
         for lease, execution in running.items():
-            if (lease.task_id, lease.item_id, lease.token) in canceled:
-                execution.stop("canceled")
-            elif lease not in held:
+            if lease not in held:
                 execution.stop("lost")
+            elif held[lease]:
+                execution.stop("canceled")
         # A claim whose answer was lost, or an attempt that the database's failure ended.
-        await self._hand_back(held - running.keys())
+        await self._hand_back(held.keys() - running.keys())
 
-    def _leased(self, worker_id: str) -> tuple[set[Lease], Container[tuple[str, str, int]]]:
-        held = self._held(worker_id)
-        return held, self._store.read(verbs.canceled_leases(worker_id)) if held else ()
-
-    def _held(self, worker_id: str) -> set[Lease]:
-        held = self._store.read(verbs.held_leases(worker_id))
-        return {Lease(task_id, item_id, token, worker_id) for task_id, item_id, token in held}
-
-    async def _hand_back(self, leases: set[Lease]) -> None:
+    async def _hand_back(self, leases: Iterable[Lease]) -> None:
         for lease in leases:
             try:
                 await hand_back(self._store, lease)
@@ -321,7 +313,7 @@ class Worker:
         """Hand back what is still leased though nothing runs, such as a claim cut off by a stop."""
         # A write, so that whatever was under way before it has landed when this returns.
         await self._store.commit(verbs.drain_worker(worker_id, self._store.now()))
-        await self._hand_back(self._held(worker_id))
+        await self._hand_back(self._store.read(verbs.held_leases(worker_id)))
 
 
 class _Claims(Loop):

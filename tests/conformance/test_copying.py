@@ -258,6 +258,6 @@ def test_a_process_that_was_seen_to_have_ended_is_known_to_have_ended_in_the_tar
     with open_store(target_url) as target:
         moved = target.read(verbs.get_worker(worker))
         if world.url.startswith("sqlite"):
-            assert target.engine.alive(moved.slot) is False
+            assert target.engine.alive(moved) is False
         else:  # its row doesn't say which process it was
-            assert moved is None or target.engine.alive(moved.slot) is None
+            assert moved is None or target.engine.alive(moved) is None

@@ -162,9 +162,7 @@ def test_canceling_ends_what_is_idle_and_tells_what_runs_to_stop(world):
     statuses = {item.item_id: item.status for item in world.read(verbs.list_items(task))}
     assert statuses.pop(lease.item_id) is ItemStatus.RUNNING
     assert set(statuses.values()) == {ItemStatus.CANCELED}
-    assert world.read(verbs.canceled_leases(worker)) == [
-        (lease.task_id, lease.item_id, lease.token)
-    ]
+    assert world.read(verbs.held_leases(worker)) == {lease: True}
     assert world.task_status(task) == "running"
     world.do(verbs.end_canceled(lease, world.append(lease), world.now))
     assert world.task_status(task) == "canceled"

@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from support.schemas import drop_schema, new_schema
+from support.writes import worker_in
 
 from holdfast import TaskRunner, errors
 from holdfast.final_check import FinalChecks
@@ -104,6 +105,22 @@ def test_a_worker_that_does_not_renew_is_taken_back_after_its_lease(store):
         connection.execute("UPDATE workers SET expires_at = now() - interval '1 s'")
     taken = asyncio.run(Observer(store, 0.5).look())
     assert [each.item_id for each in taken] == [MAIN]
+
+
+def test_a_look_at_fifty_workers_asks_as_often_as_one_at_two(store, monkeypatch):
+    read, asked = store.engine.read, []
+    monkeypatch.setattr(store.engine, "read", lambda each: asked.append(each.query) or read(each))
+    observer = Observer(store, 0.5)
+
+    def look_at(many):
+        for slot in range(many):
+            store.commit(verbs.register_worker(worker_in(len(asked) * 100 + slot))).wait()
+        asked.clear()
+        asyncio.run(observer.look())
+        return len(asked)
+
+    look_at(0)  # the first one looks at more
+    assert look_at(2) == look_at(48) > 0
 
 
 def test_a_worker_tells_other_machines_that_nothing_of_it_runs(store):

@@ -25,11 +25,16 @@ def tasks_in(store: Store) -> set[str]:
 
 def claim_one(store: Store) -> Claimed:
     """Claim the one item that is ready, for a worker that never renews."""
-    record = WorkerRecord(new_id(1.0), 1, "h", 1, "0", 30.0, 0, "alive", 1.0, 1.0)
+    record = worker_in(1)
     store.commit(verbs.register_worker(record)).wait()
     wanted = ClaimFilter(("work",), ("default",))
     (claimed,) = store.commit(verbs.claim_work_items(record.worker_id, wanted, 1, 2.0)).wait()
     return claimed
+
+
+def worker_in(slot: int) -> WorkerRecord:
+    """A worker's row."""
+    return WorkerRecord(new_id(1.0), slot, "h", 1, "0", 30.0, 0, "alive", 1.0, 1.0)
 
 
 def append_one(claimed: Claimed) -> Verb[Any]:

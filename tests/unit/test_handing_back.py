@@ -148,9 +148,9 @@ def test_a_call_whose_intent_lands_while_it_is_handed_back_is_not_missed(tmp_pat
                 monkeypatch.setattr(store, "commit", commit_behind_it)
                 with pytest.raises(errors.StoreUnavailableError):
                     await hand_back(store, lease)
-                assert store.read(verbs.held_leases(lease.owner)) != []
+                assert store.read(verbs.held_leases(lease.owner)) != {}
                 await hand_back(store, lease)
-                assert store.read(verbs.held_leases(lease.owner)) == []
+                assert store.read(verbs.held_leases(lease.owner)) == {}
 
         asyncio.run(main())
 

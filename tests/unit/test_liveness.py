@@ -163,26 +163,26 @@ def test_a_loss_that_a_check_finds_is_told_once(store, clock):
 
 def test_a_stopped_worker_is_off_the_list_and_frees_its_slot(store):
     heartbeat = started(store)
-    slot = store.read(verbs.get_worker(heartbeat.worker_id)).slot
-    assert store.engine.alive(slot)
+    worker = store.read(verbs.get_worker(heartbeat.worker_id))
+    assert store.engine.alive(worker)
     heartbeat.stop()
     heartbeat.stop()
     assert workers(store) == []
-    assert not store.engine.alive(slot)
+    assert not store.engine.alive(worker)
 
 
 def test_a_stopped_worker_keeps_its_slot_while_a_call_of_it_may_still_run(store):
     heartbeat = started(store)
-    slot = store.read(verbs.get_worker(heartbeat.worker_id)).slot
+    worker = store.read(verbs.get_worker(heartbeat.worker_id))
     call = watched(Tool(lambda: None), "key", heartbeat.worker_id)
     heartbeat.stop()
     assert workers(store) == []
-    assert store.engine.alive(slot)
+    assert store.engine.alive(worker)
     call()
     other = started(store)
-    slot = store.read(verbs.get_worker(other.worker_id)).slot
+    worker = store.read(verbs.get_worker(other.worker_id))
     other.stop()
-    assert not store.engine.alive(slot)
+    assert not store.engine.alive(worker)
 
 
 def test_a_process_is_not_gone_because_one_of_its_workers_stopped(store):

@@ -16,6 +16,7 @@ import apsw
 import pytest
 
 from holdfast import errors
+from holdfast.models import WorkerRecord
 from holdfast.store import open_store, verbs
 from holdfast.store.lockfile import open_lock_file
 
@@ -103,7 +104,8 @@ def test_a_closed_store_says_so_whatever_is_asked(tmp_path, url):
         engine.data_version()
     with pytest.raises(errors.StoreUnavailableError, match="store is closed"):
         engine.begin(wait=True)
-    assert engine.alive(1) is None
+    worker = WorkerRecord("w", 1, "h", 1, "0", 30.0, 0, "alive", 1.0, 1.0)
+    assert engine.alive(worker) is None
 
 
 def test_closing_waits_for_the_transaction_that_another_thread_is_in(tmp_path):

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.writes import worker_in
 
 from holdfast.store import open_store
 from holdfast.store.lockfile import open_lock_file
@@ -146,12 +147,12 @@ def test_two_names_of_one_database_lead_to_one_lock_file(tmp_path):
     with open_store(f"sqlite:///{tmp_path}/real.db") as real:
         assert real.engine.hold_slot(5)
         with open_store(f"sqlite:///{tmp_path}/link.db") as link:
-            assert link.engine.alive(5) is True
-            assert link.engine.alive(6) is False
+            assert link.engine.alive(worker_in(5)) is True
+            assert link.engine.alive(worker_in(6)) is False
 
 
 def test_a_database_in_memory_can_not_tell_who_lives():
     with open_store(None) as store:
-        assert store.engine.alive(1) is None
+        assert store.engine.alive(worker_in(1)) is None
         assert store.engine.hold_slot(1) is True
         store.engine.release_slot(1)

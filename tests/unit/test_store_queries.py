@@ -76,7 +76,7 @@ HOT = {
     "item.restore_unchanged": "PRIMARY KEY|work_items_by_status",
     "item.take_back": "work_items_leased",
     "item.count_leased": "work_items_leased",
-    "item.canceled_of_worker": "work_items_leased",
+    "item.held_by_worker": "work_items_leased",
     "item.prunable": "work_items_restoring",
     "task.census": "work_items_by_status",
     "task.get": "PRIMARY KEY",

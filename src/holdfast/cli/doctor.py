@@ -174,7 +174,7 @@ def _locks(store: Store, path: Path) -> Iterator[Finding]:
 
 def _workers(store: Store) -> Iterator[Finding]:
     workers = store.read(verbs.list_workers())
-    alive = {each.worker_id: store.engine.alive(each.slot) for each in workers}
+    alive = {each.worker_id: store.engine.alive(each) for each in workers}
     if not workers:
         yield Finding("workers", NOTE, "none at work")
     for each in workers:

@@ -28,7 +28,7 @@ def workers_command(session: Session) -> None:
             _document(
                 each,
                 [item for item in running if item.worker_id == each.worker_id],
-                alive=store.engine.alive(each.slot),
+                alive=store.engine.alive(each),
             )
             for each in store.read(verbs.list_workers())
         ]

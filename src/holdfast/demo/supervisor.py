@@ -191,7 +191,7 @@ class Supervisor:
         victim = self._workers[self._strikes.popleft().victim]
         self._due = None
         items = tuple(
-            item_id for _, item_id, _ in self._store.read(verbs.held_leases(victim.worker_id))
+            lease.item_id for lease in self._store.read(verbs.held_leases(victim.worker_id))
         )
         kill = Kill(round(self.elapsed, 2), victim.worker_id, victim.pid, items)
         victim.kill()

@@ -215,7 +215,7 @@ class _Side:
         """Refuse while a process may still do something for a task of this database."""
         records = self.workers()
         busy = [each for each in records if each.status != "gone"]
-        busy += [each for each in records if each not in busy and self.engine.alive(each.slot)]
+        busy += [each for each in records if each not in busy and self.engine.alive(each)]
         running = self.run("copy.running")
         if busy or running:
             names = [f"{each.worker_id} (process {each.pid} on {each.host})" for each in busy]
@@ -274,7 +274,7 @@ def _remember_workers(left: _Side, right: _Side) -> None:
     take any that holds no byte of its lock file for ended, so there it is left out.
     """
     for record in left.workers():
-        ended = left.engine.alive(record.slot) is False
+        ended = left.engine.alive(record) is False
         if not ended and right.engine.dialect != "postgres":
             continue
         slot = right.run("worker.next_slot")[0][0]

@@ -40,7 +40,8 @@ FROM pg_stat_activity WHERE pid = pg_backend_pid()
 _BY_INDEX = make_query(
     "by_index",
     """
-SELECT set_config(name, 'off', false) FROM pg_settings WHERE name IN ('enable_seqscan', 'jit')
+SELECT set_config(name, 'off', false) FROM (VALUES ('enable_seqscan'), ('jit')) AS settings (name)
+WHERE current_setting(name, true) IS NOT NULL
 """,
 )
 """A prepared statement keeps its plan. One that was made while a table was small would read all of

@@ -9,7 +9,7 @@ from holdfast import errors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from holdfast.models import Lease
+    from holdfast.models import Lease, WorkerRecord
     from holdfast.store.verb import Rows, Statement
     from holdfast.store.verbs.shared import Append
 
@@ -103,8 +103,8 @@ class Engine(Protocol):
         """Return a number that changes when another connection committed."""
         ...
 
-    def alive(self, slot: int) -> bool | None:
-        """Say whether the worker holding that slot lives; None where that can't be seen."""
+    def alive(self, worker: WorkerRecord) -> bool | None:
+        """Say whether a worker's process lives; None where that can't be seen from here."""
         ...
 
     def hold_slot(self, slot: int) -> bool:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holdfast.clock import Clock
-    from holdfast.models import Lease
+    from holdfast.models import Lease, WorkerRecord
     from holdfast.store.appending import Appends
     from holdfast.store.postgres_url import Place
     from holdfast.store.verb import Rows
@@ -357,10 +357,9 @@ class PostgresEngine:
 
     # -- who is alive ----------------------------------------------------------------------------
 
-    def alive(self, slot: int) -> bool | None:
-        """Say whether the process in that slot runs: None where it is on another machine."""
-        rows = self.read(Statement("engine.process", {"slot": slot}))
-        return is_running(*rows[0]) if rows else None
+    def alive(self, worker: WorkerRecord) -> bool | None:
+        """Say whether the worker's process runs: None where it is on another machine."""
+        return is_running(worker.pid, worker.process)
 
     def hold_slot(self, slot: int) -> bool:
         """Do nothing: a worker's row says which process it is."""

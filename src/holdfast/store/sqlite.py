@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from holdfast.clock import Clock
+    from holdfast.models import WorkerRecord
     from holdfast.store.verb import Rows, Statement
 
 _FIRST_AFFECTED = (3, 7, 0)
@@ -253,10 +254,10 @@ class SqliteEngine:
 
     # -- who is alive ----------------------------------------------------------------------------
 
-    def alive(self, slot: int) -> bool | None:
-        """Say whether the process holding that slot lives."""
+    def alive(self, worker: WorkerRecord) -> bool | None:
+        """Say whether the process that holds the worker's slot lives."""
         locks = self._locks
-        return None if locks is None else locks.is_held(slot)
+        return None if locks is None else locks.is_held(worker.slot)
 
     def hold_slot(self, slot: int) -> bool:
         """Take a worker's byte of the lock file for the life of this process."""

@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from holdfast.clock import Clock, SystemClock
-from holdfast.models import Lease
+from holdfast.models import Lease, WorkerRecord
 from holdfast.store import DEADLINE, Store, open_engine
 from holdfast.store.engine import Engine, RemoteEngine
 from holdfast.store.verb import Rows, Statement
@@ -205,9 +205,9 @@ class CrashingEngine:
         """Return a number that changes when another connection committed."""
         return self._engine.data_version()
 
-    def alive(self, slot: int) -> bool | None:
-        """Say whether the worker holding that slot lives."""
-        return self._engine.alive(slot)
+    def alive(self, worker: WorkerRecord) -> bool | None:
+        """Say whether a worker's process lives."""
+        return self._engine.alive(worker)
 
     def hold_slot(self, slot: int) -> bool:
         """Take a worker's slot."""

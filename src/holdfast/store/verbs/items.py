@@ -497,17 +497,13 @@ def next_wake(wanted: ClaimFilter, now: float) -> Steps[float | None]:
 
 
 @verb()
-def canceled_leases(worker_id: str) -> Steps[list[tuple[str, str, int]]]:
-    """Return (task, item, token) of the worker's items that were told to stop."""
-    rows = yield from run("item.canceled_of_worker", worker_id=worker_id)
-    return [(row[0], row[1], row[2]) for row in rows]
-
-
-@verb()
-def held_leases(worker_id: str) -> Steps[list[tuple[str, str, int]]]:
-    """Return (task, item, token) of every lease the worker holds."""
+def held_leases(worker_id: str) -> Steps[dict[Lease, bool]]:
+    """Return every lease the worker holds, and whether its item was told to stop."""
     rows = yield from run("item.held_by_worker", worker_id=worker_id)
-    return [(row[0], row[1], row[2]) for row in rows]
+    return {
+        Lease(task_id, item_id, token, worker_id): bool(cancel)
+        for task_id, item_id, token, cancel in rows
+    }
 
 
 class RunningItem(msgspec.Struct, frozen=True, array_like=True):

@@ -10,10 +10,6 @@ INSERT INTO holdfast.writers (writer_id, batch, marked_at) VALUES (:writer_id, 0
 ON CONFLICT (writer_id) DO UPDATE SET batch = writers.batch
 RETURNING 1
 
--- name: engine.process
--- Which process has a slot, and where.
-SELECT pid, process FROM holdfast.workers WHERE slot = :slot
-
 -- name: engine.append_one
 -- Fence an item and append an entry to its journal, if its lease is held.
 WITH fenced AS (

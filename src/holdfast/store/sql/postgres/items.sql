@@ -289,14 +289,9 @@ WHERE task_id = :task_id
 -- Tell what runs to stop.
 UPDATE holdfast.work_items SET cancel = 1 WHERE task_id = :task_id AND status || '' = 'running'
 
--- name: item.canceled_of_worker
--- Items of a worker that were told to stop.
-SELECT task_id, item_id, lease_token FROM holdfast.work_items
-WHERE status || '' = 'running' AND lease_owner = :worker_id AND cancel = 1
-
 -- name: item.held_by_worker
--- Every lease of a worker.
-SELECT task_id, item_id, lease_token FROM holdfast.work_items
+-- Every lease of a worker, and whether its item was told to stop.
+SELECT task_id, item_id, lease_token, cancel FROM holdfast.work_items
 WHERE status || '' = 'running' AND lease_owner = :worker_id
 
 -- name: item.running
