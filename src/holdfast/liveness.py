@@ -238,6 +238,9 @@ class Heartbeat:
 HUNG = 30.0
 """Seconds after which a transaction is ended that nobody goes on with, whoever began it."""
 
+MOST_BETWEEN = 0.5
+"""Seconds between looks at most, however many workers of a machine share them."""
+
 ROUND = 10.0
 """Seconds between looks for what nobody waits for at this moment."""
 
@@ -255,27 +258,28 @@ class Observer:
 
     Args:
         store: the database.
-        interval: seconds between looks. A gap longer than twice that counts as that much only:
-            this process, or the whole machine, may have been asleep itself.
+        interval: seconds between looks, where no other worker is on this machine.
     """
 
     def __init__(self, store: Store, interval: float) -> None:
         self._store = store
         self._interval = interval
+        self.interval = interval
+        """Seconds until the next look: with many workers on a machine, each looks less often."""
         self._seen: dict[str, _Seen] = {}
         self._round_at = store.clock.boottime()
 
     async def look(self) -> list[TakenBack]:
         """Look once, and take back what dead workers held."""
-        workers, overdue, ended = await self._store.beside(self._read)
-        known = {worker.worker_id for worker in workers}
+        watched, gone = await self._store.beside(self._read)
+        shared = min(MOST_BETWEEN, self._interval * len(watched))
+        self.interval = max(self._interval, shared)
+        known = {worker.worker_id for worker, _ in watched}
         self._seen = {name: seen for name, seen in self._seen.items() if name in known}
-        gone = [worker for worker in workers if worker.worker_id in ended]
         late = [
             worker
-            for worker in workers
-            if worker.worker_id not in ended
-            and (self._is_silent(worker) or worker.worker_id in overdue)
+            for worker, overdue in watched
+            if worker not in gone and (self._is_silent(worker) or overdue)
         ]
         on_round = self._store.clock.boottime() >= self._round_at
         if late or on_round:
@@ -290,11 +294,10 @@ class Observer:
             self._round_at = self._store.clock.boottime() + ROUND
         return taken
 
-    def _read(self) -> tuple[list[WorkerRecord], set[str], set[str]]:
-        """Return the workers, those that are overdue, and those whose process has ended."""
-        workers = self._store.read(verbs.list_workers())
-        overdue = set(self._store.read(verbs.overdue_workers()))
-        return workers, overdue, {each.worker_id for each in self._of_ended(workers)}
+    def _read(self) -> tuple[list[tuple[WorkerRecord, bool]], list[WorkerRecord]]:
+        """Return the workers with whether they are overdue, and those whose process has ended."""
+        watched = self._store.read(verbs.watched_workers(platform.node()))
+        return watched, self._of_ended([worker for worker, _ in watched])
 
     def _of_ended(self, workers: list[WorkerRecord]) -> list[WorkerRecord]:
         return [each for each in workers if self._store.engine.alive(each) is False]
@@ -324,6 +327,7 @@ class Observer:
         if seen is None or seen.renewals != worker.renewals:
             self._seen[worker.worker_id] = _Seen(worker.renewals, now)
             return False
-        seen.unchanged += min(now - seen.at, 2 * self._interval)
+        # After a longer gap this process, or the whole machine, was asleep itself.
+        seen.unchanged += min(now - seen.at, 2 * self.interval)
         seen.at = now
         return seen.unchanged >= worker.lease

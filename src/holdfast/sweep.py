@@ -16,7 +16,8 @@ from holdfast.store import Store, verbs
 from holdfast.store.verbs import TakenBack
 
 INTERVAL = 0.2
-"""Seconds between looks for dead workers: a kill is noticed within half a second."""
+"""Seconds between looks for dead workers, more where others look too: see `Observer`. A kill is
+noticed within half a second."""
 
 DAY = 86_400.0
 
@@ -80,7 +81,9 @@ class RecoverySweep(Loop):
         A worker whose process ended is found at once; one that hangs, after it was seen not to
         renew for a whole lease.
         """
-        return await self._observer.look()
+        taken = await self._observer.look()
+        self.interval = self._observer.interval
+        return taken
 
 
 async def prune(store: Store, retention: Retention) -> Pruned:

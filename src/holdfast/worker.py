@@ -23,8 +23,8 @@ from holdfast.verifiers import EvidenceVerifier
 WATCH = 0.03
 """Seconds between looks at whether another process committed anything."""
 
-IDLE = 1.0
-"""Seconds after which a worker looks again although nothing was announced."""
+IDLE = 5.0
+"""Seconds after which a worker looks again although nothing is due and no commit was heard of."""
 
 CONCURRENCY = 10
 """Work items one worker executes at a time, unless told otherwise."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import threading
 import time
 from collections import Counter
 
+import apsw
 import pytest
 
 from holdfast import (
@@ -119,7 +119,7 @@ def test_a_worker_outlives_an_outage_of_the_database(new_runner, tmp_path, caplo
         return n
 
     def lock(seconds: float) -> None:
-        other = sqlite3.connect(tmp_path / "holdfast.db", isolation_level=None)
+        other = apsw.Connection(str(tmp_path / "holdfast.db"))  # Python's is another SQLite
         other.execute("BEGIN IMMEDIATE")
         time.sleep(seconds)
         other.execute("ROLLBACK")

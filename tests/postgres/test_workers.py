@@ -87,7 +87,7 @@ def test_a_worker_is_overdue_by_the_servers_clock_whatever_an_observer_counts(st
         worker = heart.worker_id
         _claim(store, worker)
         (record,) = store.read(verbs.list_workers())
-        assert store.read(verbs.overdue_workers()) == []
+        assert store.read(verbs.watched_workers("")) == []
         expired = verbs.expire_worker(worker, record.renewals, store.now())
         assert store.commit(expired).wait() == []
     finally:

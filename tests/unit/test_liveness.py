@@ -76,6 +76,18 @@ def test_a_worker_that_stops_renewing_is_expired_after_a_whole_lease(store, cloc
     heartbeat.stop()
 
 
+def test_the_more_workers_a_machine_has_the_less_often_each_looks_at_them(store):
+    observer = Observer(store, 0.2)
+    hearts, between = [], []
+    for _ in range(4):
+        hearts.append(started(store))
+        look(observer)
+        between.append(round(observer.interval, 3))
+    assert between == [0.2, 0.4, 0.5, 0.5]
+    for heart in hearts:
+        heart.stop()
+
+
 def test_a_suspended_machine_expires_nobody(store, clock):
     heartbeat = started(store, lease=1.0)
     observer = Observer(store, 0.1)

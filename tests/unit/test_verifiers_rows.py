@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -139,6 +140,25 @@ def test_a_locked_database_is_an_error_and_not_a_failure(tmp_path, check, monkey
     connection.execute("CREATE TABLE orders (id); BEGIN EXCLUSIVE")
     assert check().status is VerdictStatus.ERROR
     connection.close()
+
+
+def test_a_transaction_that_is_open_in_this_process_comes_to_no_harm(tmp_path, check, monkeypatch):
+    """Python's sqlite3 is another SQLite than ours, and its locks are those of this process."""
+    monkeypatch.setattr(rows_sqlite, "_BUSY_MS", 50)
+    path = tmp_path / "shop.db"
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)")
+    writer.execute("INSERT INTO orders VALUES (1, 'x')")
+    writer.execute("PRAGMA cache_size = 5")  # so that it writes to the file before it commits
+    writer.execute("BEGIN IMMEDIATE")
+    for number in range(2, 1000):
+        writer.execute("INSERT INTO orders VALUES (?, ?)", (number, "x" * 500))
+    assert check(values={"note": "x"}).status is VerdictStatus.ERROR
+    writer.execute("COMMIT")
+    assert writer.execute("SELECT count(*) FROM orders").fetchone() == (999,)
+    assert writer.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    writer.close()
+    assert check(values={"note": "x"}).holds
 
 
 def test_a_view_without_end_is_given_up(database, check, monkeypatch):

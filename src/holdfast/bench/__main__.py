@@ -22,7 +22,7 @@ from holdfast.bench.cache import cache
 from holdfast.bench.checkpoints import checkpoint
 from holdfast.bench.claims import claims
 from holdfast.bench.figures import Bench, Figure
-from holdfast.bench.processes import processes
+from holdfast.bench.processes import idle, processes
 from holdfast.bench.restart import history, restart
 from holdfast.bench.sites import PostgresSite, Site, SqliteSite
 from holdfast.bench.spent import spent
@@ -38,6 +38,7 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
     "read": read,
     "tasks": tasks,
     "processes": processes,
+    "idle": idle,
     "claims": claims,
     "spent": spent,
     "restart": restart,

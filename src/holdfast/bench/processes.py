@@ -18,6 +18,9 @@ STEPS_EACH = 20
 CONCURRENCY = 100
 """Items at a time, over all processes."""
 
+IDLE_SECONDS = 10.0
+"""How long workers with nothing to do are watched."""
+
 
 def in_processes(place: Place, processes: int, tasks: int) -> float:
     """Let workers run tasks of some steps; return steps a second, from submission to result."""
@@ -56,4 +59,27 @@ def processes(bench: Bench) -> list[Figure]:
         rates = [in_processes(bench.place(), count, tasks) for _ in range(bench.rounds)]
         what = f"{tasks} tasks x {STEPS_EACH} durable steps, worker processes: {count}"
         figures.append(figure("processes", what, "/s", rates))
+    return figures
+
+
+def idle(bench: Bench) -> list[Figure]:
+    """Measure what workers ask of the database while there is nothing to do."""
+    figures: list[Figure] = []
+    for count in PROCESSES:
+        bench.tell(f"{count} idle worker processes")
+        place = bench.place()
+        with ExitStack() as workers:
+            for _ in range(count):
+                lines = workers.enter_context(child("serve", place, 1))
+                expect(lines, "imported")
+                expect(lines, "serving")
+            time.sleep(IDLE_SECONDS / 5)  # what is done once is done then
+            before = bench.site.transactions(place)
+            started = time.perf_counter()
+            time.sleep(IDLE_SECONDS)
+            after, seconds = bench.site.transactions(place), time.perf_counter() - started
+        if before is None or after is None:
+            break
+        what = f"an idle worker's transactions, one of {count}"
+        figures.append(figure("idle", what, "/s", [(after - before) / seconds / count]))
     return figures

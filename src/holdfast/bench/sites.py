@@ -73,6 +73,10 @@ class Site(Protocol):
         """Return the bytes that were ever written, where that is known."""
         ...
 
+    def transactions(self, place: Place) -> int | None:
+        """Return how many transactions a database has seen, where somebody counts them."""
+        ...
+
     def close(self) -> None:
         """Remove every database."""
         ...
@@ -161,6 +165,10 @@ class SqliteSite:
             return None
         counts = dict(line.split(": ") for line in lines)
         return int(counts["write_bytes"])
+
+    def transactions(self, place: Place) -> int | None:
+        """Return nothing: nobody counts them."""
+        del place
 
     def close(self) -> None:
         """Leave the directory to whoever made it."""
@@ -253,6 +261,11 @@ class PostgresSite:
     def written(self) -> int | None:
         """Return the position in the write-ahead log."""
         return int(self._run("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")[0][0])
+
+    def transactions(self, place: Place) -> int | None:
+        """Return what the server counts, the reading ones included."""
+        counted = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+        return int(self._run(counted, place.url)[0][0])
 
     def close(self) -> None:
         """Drop every database."""

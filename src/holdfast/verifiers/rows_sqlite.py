@@ -2,105 +2,88 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import apsw
-
+from holdfast import processes
 from holdfast.errors import EvidencePathError
 from holdfast.evidence import Evidence, Verdict
 from holdfast.evidence.inputs import relative_path
 from holdfast.verifiers.rows import SECONDS, judge, known_columns, unknown_table
 from holdfast.verifiers.site import Site, could_not_tell, failed
+from holdfast.verifiers.sqlite_reader import from_bytes, to_bytes
 
+_READER = Path(__file__).with_name("sqlite_reader.py")
 _BUSY_MS = 2000
-_STEPS_BETWEEN_LOOKS = 10_000
+_STARTING = 5.0
+_MOST = 64 * 1024 * 1024
 
 
 def check_sqlite_row(evidence: Evidence, site: Site) -> Verdict:
-    """Check a row in a SQLite file, opened read-only unless a dead writer left it half written."""
+    """Check a row in a SQLite file, opened read-only unless a dead writer left it half written.
+
+    In a process of its own, so that no transaction of this one comes to harm: see `sqlite_reader`.
+    """
+    params = evidence.params
+    where: dict[str, Any] = params["where"]
+    values: dict[str, Any] = params["values"]
+    columns = list(dict.fromkeys([*where, *values]))
     try:
-        path, flags = _locate(evidence.params["url"], site)
+        path, links = _locate(params["url"], site)
     except (FileNotFoundError, NotADirectoryError):
         return failed("the database file doesn't exist")
+    asked = {"path": path, "links": links, "busy_ms": _BUSY_MS, "seconds": SECONDS}
+    asked |= {"table": params["table"], "columns": columns, "where": where}
     try:
-        try:
-            return _look(path, apsw.SQLITE_OPEN_READONLY | flags, evidence.params, site)
-        except apsw.ReadOnlyError:
-            # A writer was killed inside a transaction. What it left half written is rolled back by
-            # the next connection that may write, whosever it is; this one writes nothing else.
-            return _look(path, apsw.SQLITE_OPEN_READWRITE | flags, evidence.params, site)
-    except apsw.InterruptError:
+        ended = _read(asked, site)
+    except OSError as error:
+        return could_not_tell(f"the program that reads it could not be started: {error.strerror}")
+    if ended.exit_code is None:
         return could_not_tell(f"no answer within {SECONDS:g} s")
-    except apsw.Error as error:
-        return could_not_tell(f"{type(error).__name__}: {error}")
-
-
-def _look(path: str, flags: int, params: dict[str, Any], site: Site) -> Verdict:
-    connection = apsw.Connection(path, flags=flags)
     try:
-        connection.set_busy_timeout(_BUSY_MS)
-        _limit_time(connection, site)
-        connection.execute("PRAGMA query_only = ON")
-        return _check(connection, params)
-    finally:
-        connection.close()
+        answer = json.loads(ended.output, object_hook=to_bytes)
+    except ValueError:
+        return could_not_tell(f"the program that reads it said: {ended.text[-200:]}")
+    if "error" in answer:
+        return could_not_tell(answer["error"])
+    if answer["columns"] is None:
+        raise unknown_table(params["table"])
+    known_columns(columns, answer["columns"], params["table"])
+    rows = [dict(zip(columns, row, strict=True)) for row in answer["rows"]]
+    return judge(rows, values, lambda column: rows[0][column] == values[column])
 
 
-def _locate(url: str, site: Site) -> tuple[str, int]:
-    """Return the path to open, and the flags that keep it where it was looked at."""
+def _read(asked: dict[str, Any], site: Site) -> processes.Finished:
+    with tempfile.TemporaryFile() as question:
+        question.write(json.dumps(asked, default=from_bytes).encode())
+        question.seek(0)
+        return processes.run(
+            [sys.executable, "-P", str(_READER)],
+            cwd=os.path.dirname(asked["path"]),  # noqa: PTH120  a string
+            # It imports what this process could.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            limits=processes.Limits(timeout=SECONDS + _STARTING, output_cap=_MOST),
+            clock=site.clock,
+            stopped=site.stopped,
+            stdin=question.fileno(),
+        )
+
+
+def _locate(url: str, site: Site) -> tuple[str, bool]:
+    """Return the path to open, and whether links may lead there."""
     name = url.removeprefix("sqlite:///")
     if name.startswith("/"):
         status = Path(name).stat()
         if not stat.S_ISREG(status.st_mode):
             raise EvidencePathError(f"{name!r} is no regular file. Nothing was read.", path=name)
-        return name, 0
+        return name, True
     inside = relative_path(name)
     site.beneath.stat_file(inside)
     # SQLite opens by name. With its NOFOLLOW it refuses a link that appears after the look.
     root = os.path.realpath(site.beneath.root)
-    return f"{root}/{inside}", apsw.SQLITE_OPEN_NOFOLLOW
-
-
-def _limit_time(connection: apsw.Connection, site: Site) -> None:
-    deadline = site.clock.boottime() + SECONDS
-
-    def over() -> bool:
-        return site.clock.boottime() > deadline or site.stopped()
-
-    # A view can be a query without end.
-    connection.set_progress_handler(over, _STEPS_BETWEEN_LOOKS)
-
-
-def _check(connection: apsw.Connection, params: dict[str, Any]) -> Verdict:
-    where: dict[str, Any] = params["where"]
-    values: dict[str, Any] = params["values"]
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute("BEGIN")
-    table = _table(connection, params["table"])
-    listed = connection.execute("SELECT name FROM pragma_table_xinfo(?)", (table,))
-    known_columns([*where, *values], [str(name) for (name,) in listed], table)
-    columns = list(dict.fromkeys([*where, *values]))
-    statement = (
-        f"SELECT {', '.join(map(_quote, columns))} FROM main.{_quote(table)} "  # noqa: S608
-        f"WHERE {' AND '.join(f'{_quote(column)} IS ?' for column in where)} LIMIT 2"
-    )
-    found = connection.execute(statement, tuple(where.values())).fetchall()
-    rows = [dict(zip(columns, row, strict=True)) for row in found]
-    return judge(rows, values, lambda column: rows[0][column] == values[column])
-
-
-def _table(connection: apsw.Connection, name: str) -> str:
-    found = connection.execute(
-        "SELECT name FROM main.sqlite_schema WHERE type IN ('table', 'view') AND name = ?", (name,)
-    ).fetchone()
-    if found is None:
-        raise unknown_table(name)
-    return str(found[0])
-
-
-def _quote(name: str) -> str:
-    """Quote a name that the catalogue has."""
-    return '"' + name.replace('"', '""') + '"'
+    return f"{root}/{inside}", False

@@ -124,10 +124,10 @@ from holdfast.store.verbs.workers import (
     list_workers,
     mark_ended,
     next_slot,
-    overdue_workers,
     register_worker,
     renew_leases,
     retire_worker,
+    watched_workers,
 )
 
 __all__ = [
@@ -213,7 +213,6 @@ __all__ = [
     "newest_checkpoints",
     "next_slot",
     "next_wake",
-    "overdue_workers",
     "park_work_item",
     "peek_signal",
     "prunable_items",
@@ -249,4 +248,5 @@ __all__ = [
     "tasks_to_verify",
     "use_approval",
     "waiting_approvals",
+    "watched_workers",
 ]

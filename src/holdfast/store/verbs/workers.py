@@ -79,10 +79,16 @@ def mark_ended(worker_id: str) -> Steps[None]:
 
 
 @verb()
-def overdue_workers() -> Steps[list[str]]:
-    """Return workers that the server's clock takes for dead; none where the server has none."""
-    rows = yield from run("worker.overdue")
-    return [row[0] for row in rows]
+def watched_workers(host: str) -> Steps[list[tuple[WorkerRecord, bool]]]:
+    """Return the workers that somebody on a machine has to watch, and whether each is overdue.
+
+    A server has a clock to judge by. There, only what is overdue is watched of other machines.
+    """
+    rows = yield from run("worker.watched", host=host)
+    return [
+        (msgspec.convert(record, WorkerRecord, strict=False), bool(overdue))
+        for overdue, *record in rows
+    ]
 
 
 @verb()

@@ -75,9 +75,12 @@ SELECT 1 FROM holdfast.writers WHERE writer_id = :writer_id AND batch >= :batch
 SELECT worker_id, slot, host, pid, version, lease, renewals, status, started_at, seen_at, process
 FROM holdfast.workers WHERE worker_id = :worker_id
 
--- name: worker.overdue
--- Workers that haven't renewed for a whole lease, by the clock of the server.
-SELECT worker_id FROM holdfast.workers WHERE status <> 'gone' AND expires_at < clock_timestamp()
+-- name: worker.watched
+-- Workers that may be dead: those of a machine, where their end is seen, and whichever is overdue.
+SELECT expires_at < clock_timestamp(),
+    worker_id, slot, host, pid, version, lease, renewals, status, started_at, seen_at, process
+FROM holdfast.workers WHERE status <> 'gone' AND (host = :host OR expires_at < clock_timestamp())
+ORDER BY slot
 
 -- name: worker.end_hung
 -- End transactions whose program hasn't gone on with them for a while, and so free their rows.

@@ -64,9 +64,9 @@ SELECT 1 FROM writers WHERE writer_id = :writer_id AND batch >= :batch
 -- A worker.
 SELECT * FROM workers WHERE worker_id = :worker_id
 
--- name: worker.overdue
--- Nobody: no clock of its own judges; who watches sees the lock file, and counts renewals.
-SELECT worker_id FROM workers WHERE 0
+-- name: worker.watched
+-- Workers that may be dead: any. None is overdue: who watches sees the lock file, and counts renewals.
+SELECT 0, workers.* FROM workers WHERE status <> 'gone' AND :host IS NOT NULL ORDER BY slot
 
 -- name: worker.end_hung
 -- A transaction left open can't be ended from here.
