@@ -152,7 +152,8 @@ SELECT
        AND EXISTS (SELECT 1 FROM holdfast.work_items
                 WHERE status = 'ready' AND queue = queues.name
                   AND (:roots IS NULL OR root_id = ANY (ARRAY(SELECT json_array_elements_text(:roots::json))))
-                  AND handler = ANY (ARRAY(SELECT json_array_elements_text(:handlers::json)))))
+                  AND handler = ANY (ARRAY(SELECT json_array_elements_text(:handlers::json)))
+                OFFSET 0))  -- asked for each of those queues, not of all that is ready
 
 -- name: item.finish
 -- Store the result and give the lease back; say whether any item comes after this one.
