@@ -9,6 +9,9 @@ of caller share the queue:
 - a thread takes the lock and drains;
 - everything else is left to the committer's own thread.
 
+Where a server has to answer, those who wait for a batch are told when the next one is under way:
+then the server works on that while they go on.
+
 One operation that fails fails alone: its batch is undone and run again without it. If the *commit*
 fails, nothing is acknowledged until a fresh connection tells whether the batch is there: by a
 journal entry it appended, or else by the writer's row.
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 1000
 """Operations in one transaction: bounds how long others wait for the write lock."""
+
+MANY = 32
+"""Additions to journals in one batch that are worth two, where a server has to answer."""
 
 QUICK_COMMIT = 0.002
 """Seconds. While commits take less than this on average, an event loop does them itself: handing
@@ -107,6 +113,7 @@ class Committer:
         self._work = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._untold: list[Ticket[Any]] = []  # what has become of these is known
         self._closed = False
 
     # -- the three ways in -----------------------------------------------------------------------
@@ -186,7 +193,8 @@ class Committer:
         self._scheduled.soon = self._scheduled.later = False
         if not self._queue:
             return
-        if self._seconds < QUICK_COMMIT and self._lock.acquire(blocking=False):
+        many = self._remote is not None and len(self._queue) >= MANY
+        if self._seconds < QUICK_COMMIT and not many and self._lock.acquire(blocking=False):
             try:
                 self._drain(wait=False)
             except BusyError:
@@ -225,14 +233,35 @@ class Committer:
         Raises:
             BusyError: something is left that an event loop must not wait for; and `wait` is false.
         """
-        if self._unsettled is not None:
-            if not wait:
-                raise BusyError
-            (batch, find_out), self._unsettled = self._unsettled, None
-            self._finish(batch, find_out)
-        while self._queue and not (until is not None and until.done):
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
-            self._finish(batch, partial(self._commit, batch, wait=wait))
+        if self._unsettled is not None and not wait:
+            raise BusyError
+        try:
+            if self._unsettled is not None:
+                (batch, find_out), self._unsettled = self._unsettled, None
+                self._finish(batch, find_out)
+            while self._queue and not (until is not None and until.done):
+                batch = [self._queue.popleft() for _ in range(self._next_size(wait=wait))]
+                self._finish(batch, partial(self._commit, batch, wait=wait))
+        finally:
+            self._tell()
+
+    def _next_size(self, *, wait: bool) -> int:
+        """Return how many operations to commit together.
+
+        Many additions to journals are halved once: from then on, one half is under way while those
+        who wait for the other go on.
+        """
+        waiting = min(len(self._queue), MAX_BATCH)
+        if waiting < MANY or self._untold or self._remote is None or not wait:
+            return waiting
+        alike = all(ticket.verb.appending for ticket in self._queue)
+        return waiting // 2 if alike else waiting
+
+    def _tell(self) -> None:
+        """Acknowledge what was committed and nobody was told of yet."""
+        untold, self._untold = self._untold, []
+        if untold:
+            self._acknowledge(untold)
 
     def _finish(self, batch: list[Ticket[Any]], decide: Callable[[], None]) -> None:
         try:
@@ -251,7 +280,7 @@ class Committer:
                 ticket.error = _interrupted(ticket.verb.name)
             self._acknowledge(batch)
             raise
-        self._acknowledge(batch)
+        self._untold += batch
 
     def _acknowledge(self, batch: list[Ticket[Any]]) -> None:
         here = running_loop()
@@ -301,6 +330,7 @@ class Committer:
         rounds = self._rounds
         rounds.culprit = None
         try:
+            self._tell()  # this one takes its time
             self._engine.begin(wait=wait)
             rounds.run(batch if self._remote is None else self._set_out(self._remote, batch))
             question = self._mark(batch)
@@ -334,7 +364,7 @@ class Committer:
             _fail(batch, failure)
             return []
         try:
-            taken = engine.append_at_once(appends)
+            taken = engine.append_at_once(appends, self._tell)
         except NotKeptError:
             return batch  # run in a transaction of its own, each can be told why
         except errors.StoreError as failure:

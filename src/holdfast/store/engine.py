@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from holdfast import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from holdfast.models import Lease, WorkerRecord
     from holdfast.store.verb import Rows, Statement
@@ -148,11 +148,12 @@ class RemoteEngine(Protocol):
         ...
 
     def append_at_once(
-        self, appends: Sequence[tuple[Lease, Append]]
+        self, appends: Sequence[tuple[Lease, Append]], under_way: Callable[[], None]
     ) -> set[tuple[str, str]] | None:
         """As `append`, in a transaction of its own that is committed with it.
 
-        Returns None, and has done nothing, where that can't be done.
+        Returns None, and has done nothing, where that can't be done. Otherwise `under_way` is
+        called as soon as there is nothing to do but wait.
 
         Raises:
             NotKeptError: nothing was kept.

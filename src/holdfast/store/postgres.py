@@ -36,7 +36,7 @@ from holdfast.store.verb import Statement
 from holdfast.store.wire import ConnectionLost, StatementFailed, UnfitText
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from holdfast.clock import Clock
     from holdfast.models import Lease, WorkerRecord
@@ -108,7 +108,8 @@ class PostgresEngine:
     def open(self, *, wait: bool) -> None:
         """Have a connection to write on."""
         self._refuse_when_unusable()
-        if self._writer is not None and self._writer.server != self._newest.server:
+        writer = self._writer
+        if writer is not None and (writer.is_closed or writer.server != self._newest.server):
             self._drop()  # it was replaced: what is sent there can't be committed any more
         if self._writer is None:
             if not wait:
@@ -173,12 +174,12 @@ class PostgresEngine:
         return self._fetch()[-1]
 
     def append_at_once(
-        self, appends: Sequence[tuple[Lease, Append]]
+        self, appends: Sequence[tuple[Lease, Append]], under_way: Callable[[], None]
     ) -> set[tuple[str, str]] | None:
         """Add to items' journals in a transaction of its own and a single journey.
 
         Returns the items as `append` does; None when it can't be done: behind a pooler, or where
-        large payloads have to be kept too.
+        large payloads have to be kept too. `under_way` is called while the server works on it.
         """
         if self._writer is None or self._writer.backend is None or not self._writer.is_durable:
             return None
@@ -188,7 +189,7 @@ class PostgresEngine:
         query, params = to_statement(self._queries, together)
         writer = self._send(query, params)
         try:
-            rows = writer.sync()[-1]
+            rows = writer.sync(under_way)[-1]
         except StatementFailed as failed:
             self._refused(failed)
         except ConnectionLost as lost:

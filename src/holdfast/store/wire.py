@@ -139,6 +139,11 @@ class Wire:
         """The boot time at which the last of several waits must end."""
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it is of no use any more."""
+        return self._connection.closed
+
+    @property
     def is_idle(self) -> bool:
         """Whether no answer is under way, and what is sent will be executed."""
         return not (self._held or self._expected or self._skipping)
@@ -189,9 +194,13 @@ class Wire:
         """
         return self._collect(self._pg.send_flush_request)
 
-    def sync(self) -> list[Rows]:
-        """As `fetch`, and end the pipeline: after a failure, statements are executed again."""
-        return self._collect(self._pg.pipeline_sync, synced=True)
+    def sync(self, under_way: Callable[[], None] | None = None) -> list[Rows]:
+        """As `fetch`, and end the pipeline: after a failure, statements are executed again.
+
+        Args:
+            under_way: called when what there is has gone out, before anything is waited for.
+        """
+        return self._collect(self._pg.pipeline_sync, under_way, synced=True)
 
     def close(self) -> None:
         """Close the connection; what was not committed is undone."""
@@ -208,20 +217,41 @@ class Wire:
 
     # -- waiting ---------------------------------------------------------------------------------
 
-    def _collect(self, finish: Callable[[], object], *, synced: bool = False) -> list[Rows]:
+    def _collect(
+        self,
+        finish: Callable[[], object],
+        under_way: Callable[[], None] | None = None,
+        *,
+        synced: bool = False,
+    ) -> list[Rows]:
         self.warned = False
         if self._held:
             self._let_go()
         ends = min(self._clock.boottime() + self._deadline, self.limit)
-        self._flush(finish, ends)
-        return self._read(ends, synced=synced)
+        try:
+            self._flush(finish, under_way, ends)
+            return self._read(ends, synced=synced)
+        except StatementFailed:
+            raise
+        except BaseException:  # such as Ctrl-C: what comes later must not read these answers
+            self.close()
+            raise
 
-    def _flush(self, finish: Callable[[], object], ends: float) -> None:
+    def _flush(
+        self, finish: Callable[[], object], under_way: Callable[[], None] | None, ends: float
+    ) -> None:
         try:
             finish()
-            while self._pg.flush():
+            left = self._pg.flush()
+        except Exception as error:
+            raise ConnectionLost(_words(error)) from error
+        if under_way is not None:
+            under_way()
+        try:
+            while left:
                 self._wait(select.POLLIN | select.POLLOUT, ends)
                 self._pg.consume_input()
+                left = self._pg.flush()
         except ConnectionLost:
             raise
         except Exception as error:

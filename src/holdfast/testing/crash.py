@@ -252,11 +252,11 @@ class CrashingRemoteEngine(CrashingEngine):
         self._remote.open(wait=wait)
 
     def append_at_once(
-        self, appends: Sequence[tuple[Lease, Append]]
+        self, appends: Sequence[tuple[Lease, Append]], under_way: Callable[[], None]
     ) -> set[tuple[str, str]] | None:
         """Append in a transaction of its own, crashing before or after when it is the planned."""
         with self._plan.boundary("commit", "append_at_once") as boundary:
-            taken = self._remote.append_at_once(appends)
+            taken = self._remote.append_at_once(appends, under_way)
             boundary.void = taken is None
             self._accept(appends, taken or set())
         return taken
