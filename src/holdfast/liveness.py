@@ -110,6 +110,7 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
         self._trusted_until = 0.0
         self._renewing = threading.Lock()
+        self._telling = threading.Lock()
         self.lost = False
 
     def start(self) -> None:
@@ -208,7 +209,7 @@ class Heartbeat:
                 return
 
     def _lose(self) -> None:
-        with self._renewing:
+        with self._telling:  # not the other lock: it may be held for as long as a try takes
             told, self.lost = self.lost, True
         if not told:
             self._on_lost()

@@ -173,6 +173,35 @@ def test_a_loss_that_a_check_finds_is_told_once(store, clock):
     assert told == ["lost"]
 
 
+def test_a_loss_is_told_at_once_while_somebody_else_still_tries_to_renew(store, clock, monkeypatch):
+    told, trying, answered = threading.Event(), threading.Event(), threading.Event()
+    heartbeat = started(store, lease=30.0, on_lost=told.set)
+    hang(heartbeat)
+    clock.ahead += 3600
+
+    def unanswered() -> bool:
+        trying.set()
+        answered.wait(20)
+        return False
+
+    monkeypatch.setattr(heartbeat, "_renew", unanswered)
+
+    def check() -> None:
+        with pytest.raises(errors.LeaseLostError):
+            heartbeat.check()
+
+    checking = threading.Thread(target=check)
+    checking.start()
+    assert trying.wait(10)
+    finding = threading.Thread(target=heartbeat._lose)  # noqa: SLF001  as its own thread does
+    finding.start()
+    assert told.wait(5)
+    answered.set()
+    checking.join()
+    finding.join()
+    heartbeat.stop()
+
+
 def test_a_stopped_worker_is_off_the_list_and_frees_its_slot(store):
     heartbeat = started(store)
     worker = store.read(verbs.get_worker(heartbeat.worker_id))
