@@ -120,6 +120,7 @@ def test_a_worker_outlives_an_outage_of_the_database(new_runner, tmp_path, caplo
 
     def lock(seconds: float) -> None:
         other = apsw.Connection(str(tmp_path / "holdfast.db"))  # Python's is another SQLite
+        other.set_busy_timeout(5000)
         other.execute("BEGIN IMMEDIATE")
         time.sleep(seconds)
         other.execute("ROLLBACK")
