@@ -240,22 +240,24 @@ class Committer:
                 (batch, find_out), self._unsettled = self._unsettled, None
                 self._finish(batch, find_out)
             while self._queue and not (until is not None and until.done):
-                batch = [self._queue.popleft() for _ in range(self._next_size(wait=wait))]
+                batch = self._next_batch(wait=wait)
                 self._finish(batch, partial(self._commit, batch, wait=wait))
         finally:
             self._tell()
 
-    def _next_size(self, *, wait: bool) -> int:
-        """Return how many operations to commit together.
+    def _next_batch(self, *, wait: bool) -> list[Ticket[Any]]:
+        """Take operations to commit together.
 
         Many additions to journals are halved once: from then on, one half is under way while those
         who wait for the other go on.
         """
-        waiting = min(len(self._queue), MAX_BATCH)
-        if waiting < MANY or self._untold or self._remote is None or not wait:
-            return waiting
-        alike = all(ticket.verb.appending for ticket in self._queue)
-        return waiting // 2 if alike else waiting
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+        halves = wait and self._remote is not None and not self._untold and len(batch) >= MANY
+        if halves and all(ticket.verb.appending for ticket in batch):
+            half = len(batch) // 2
+            self._queue.extendleft(reversed(batch[half:]))
+            del batch[half:]
+        return batch
 
     def _tell(self) -> None:
         """Acknowledge what was committed and nobody was told of yet."""
