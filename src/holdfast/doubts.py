@@ -125,11 +125,11 @@ class Doubts:
                 )
 
     def _has_ended(self, recorded: Recorded, request: Request) -> bool:
-        if _is_noted(recorded):
-            return True
-        if is_ours(request.worker):
-            return not may_run(request.idempotency_key)
-        return is_gone(self._journal.store, request.worker)
+        return (
+            _is_noted(recorded)
+            or is_over_here(request)
+            or is_gone(self._journal.store, request.worker)
+        )
 
     async def _look_later(self, recorded: Recorded, request: Request) -> bool:
         """Wait a little for what started a call to end; False when that can't be hoped for."""
@@ -176,6 +176,11 @@ class Doubts:
         if recorded.status is EntryStatus.DOUBT:
             return str(self._journal.decode(recorded.last.outcome))
         return "its process ended before it returned"
+
+
+def is_over_here(request: Request) -> bool:
+    """Say whether this process began a call, and can't be inside it any more."""
+    return is_ours(request.worker) and not may_run(request.idempotency_key)
 
 
 def over(recorded: Recorded, text: str) -> Draft:

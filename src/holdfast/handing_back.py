@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import cast
 
 from holdfast import errors
-from holdfast.doubts import Request, over
+from holdfast.doubts import Request, is_over_here, over
 from holdfast.entries import Recorded
 from holdfast.journal import Journal
-from holdfast.liveness import is_ours
 from holdfast.models import Claimed, Lease
 from holdfast.states import EntryStatus
 from holdfast.store import Store, verbs
-from holdfast.under_way import may_run
 
 OVER = "its attempt ended before its outcome was recorded"
 
@@ -75,4 +73,4 @@ def _is_over(journal: Journal, call: Recorded) -> bool:
         request = cast("Request", journal.decode(call.entry.request))
     except errors.DecodingError:
         return False  # such as of a type that only another program has
-    return is_ours(request.worker) and not may_run(request.idempotency_key)
+    return is_over_here(request)

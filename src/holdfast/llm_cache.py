@@ -19,7 +19,7 @@ from holdfast.budgets import BudgetGate, Reserve, TooLittleError, estimate
 from holdfast.entries import Draft, Recorded, check_key_reuse, identity_of, request_payload
 from holdfast.failures import as_recorded, decode_failure, encode_failure, raise_from, tag
 from holdfast.journal import Journal
-from holdfast.liveness import Heartbeat, is_gone, is_ours
+from holdfast.liveness import Heartbeat, is_ours
 from holdfast.llm_request import Request, model_named
 from holdfast.quota import Refusals
 from holdfast.states import Effect, EntryKind, EntryStatus
@@ -375,11 +375,10 @@ class LLMOutputCache:
         if is_ours(reserved.holder):
             return False
         worker = self._store.read(verbs.get_worker(reserved.holder))
-        return (
-            (worker is not None and worker.status == "gone")
-            or is_gone(self._store, reserved.holder)
-            or self._store.now() >= reserved.since + RESERVATION
+        gone = worker is not None and (
+            worker.status == "gone" or self._store.engine.alive(worker) is False
         )
+        return gone or self._store.now() >= reserved.since + RESERVATION
 
     def _holder(self) -> str:
         """Return under whose name outputs are generated: a worker, whose death others can see."""

@@ -7,12 +7,11 @@ import asyncio
 import threading
 
 import pytest
-from support.writes import append_one, journal_of, new_task, worker_in
+from support.writes import append_one, claim_many, journal_of, new_task
 
 from holdfast import errors
-from holdfast.store import open_store, verbs
+from holdfast.store import open_store
 from holdfast.store.committer import MANY
-from holdfast.store.verbs import ClaimFilter
 from holdfast.store.wire import Wire
 
 ITEMS = 2 * MANY
@@ -32,11 +31,7 @@ def claimed(store):
         await asyncio.gather(*(store.commit(new_task(f"{n:03}")) for n in range(ITEMS)))
 
     asyncio.run(submit())
-    worker = worker_in(1)
-    store.commit(verbs.register_worker(worker)).wait()
-    wanted = ClaimFilter(("work",), ("default",))
-    claims = verbs.claim_work_items(worker.worker_id, wanted, ITEMS, 2.0)
-    return store.commit(claims).wait()
+    return claim_many(store, ITEMS)
 
 
 def test_who_waits_for_one_half_goes_on_while_the_server_works_on_the_other(store, claimed):

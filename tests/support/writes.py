@@ -25,11 +25,16 @@ def tasks_in(store: Store) -> set[str]:
 
 def claim_one(store: Store) -> Claimed:
     """Claim the one item that is ready, for a worker that never renews."""
+    (claimed,) = claim_many(store, 1)
+    return claimed
+
+
+def claim_many(store: Store, limit: int) -> list[Claimed]:
+    """Claim items that are ready, for one such worker."""
     record = worker_in(1)
     store.commit(verbs.register_worker(record)).wait()
     wanted = ClaimFilter(("work",), ("default",))
-    (claimed,) = store.commit(verbs.claim_work_items(record.worker_id, wanted, 1, 2.0)).wait()
-    return claimed
+    return store.commit(verbs.claim_work_items(record.worker_id, wanted, limit, 2.0)).wait()
 
 
 def worker_in(slot: int) -> WorkerRecord:

@@ -37,17 +37,19 @@ def in_processes(place: Place, processes: int, tasks: int) -> float:
         return time.perf_counter() - started
 
     with ExitStack() as workers:
-        started = [
-            workers.enter_context(child("serve", place, CONCURRENCY // processes))
-            for _ in range(processes)
-        ]
-        for lines in started:
-            expect(lines, "imported")
-            expect(lines, "serving")
+        _start(workers, place, processes, CONCURRENCY // processes)
         try:
             return tasks * STEPS_EACH / asyncio.run(submit())
         finally:
             runner.close()
+
+
+def _start(workers: ExitStack, place: Place, count: int, concurrency: int) -> None:
+    """Start worker processes, and return when all of them serve."""
+    started = [workers.enter_context(child("serve", place, concurrency)) for _ in range(count)]
+    for lines in started:
+        expect(lines, "imported")
+        expect(lines, "serving")
 
 
 def processes(bench: Bench) -> list[Figure]:
@@ -69,10 +71,7 @@ def idle(bench: Bench) -> list[Figure]:
         bench.tell(f"{count} idle worker processes")
         place = bench.place()
         with ExitStack() as workers:
-            for _ in range(count):
-                lines = workers.enter_context(child("serve", place, 1))
-                expect(lines, "imported")
-                expect(lines, "serving")
+            _start(workers, place, count, 1)
             time.sleep(IDLE_SECONDS / 5)  # what is done once is done then
             before = bench.site.transactions(place)
             started = time.perf_counter()

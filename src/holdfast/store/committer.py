@@ -34,7 +34,7 @@ from holdfast.store.ticket import Ticket
 from holdfast.store.verb import Refused, Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
 
     from holdfast.clock import Clock
     from holdfast.store.verb import Question
@@ -193,8 +193,8 @@ class Committer:
         self._scheduled.soon = self._scheduled.later = False
         if not self._queue:
             return
-        many = self._remote is not None and len(self._queue) >= MANY
-        if self._seconds < QUICK_COMMIT and not many and self._lock.acquire(blocking=False):
+        quick = self._seconds < QUICK_COMMIT and not self._are_many(self._queue)
+        if quick and self._lock.acquire(blocking=False):
             try:
                 self._drain(wait=False)
             except BusyError:
@@ -252,12 +252,15 @@ class Committer:
         who wait for the other go on.
         """
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
-        halves = wait and self._remote is not None and not self._untold and len(batch) >= MANY
+        halves = wait and not self._untold and self._are_many(batch)
         if halves and all(ticket.verb.appending for ticket in batch):
             half = len(batch) // 2
             self._queue.extendleft(reversed(batch[half:]))
             del batch[half:]
         return batch
+
+    def _are_many(self, tickets: Sized) -> bool:
+        return self._remote is not None and len(tickets) >= MANY
 
     def _tell(self) -> None:
         """Acknowledge what was committed and nobody was told of yet."""
@@ -331,8 +334,8 @@ class Committer:
         """Run the batch in one transaction; return what undid it, if anything did."""
         rounds = self._rounds
         rounds.culprit = None
+        self._tell()  # this one takes its time
         try:
-            self._tell()  # this one takes its time
             self._engine.begin(wait=wait)
             rounds.run(batch if self._remote is None else self._set_out(self._remote, batch))
             question = self._mark(batch)

@@ -43,7 +43,7 @@ _BY_INDEX = make_query(
 SELECT set_config(name, 'off', false) FROM (VALUES ('enable_seqscan'), ('jit')) AS settings (name)
 WHERE current_setting(name, true) IS NOT NULL
 """,
-)
+)._replace(wanted=False)
 """A prepared statement keeps its plan. One that was made while a table was small would read all of
 it until the server counts the table again, a minute and a hundred thousand rows later."""
 
@@ -175,7 +175,7 @@ class Dialer:
         direct = backend == seen
         wire.prepare = direct if self._place.prepare is None else self._place.prepare
         if direct:
-            wire.send(_BY_INDEX._replace(wanted=False), {})
+            wire.send(_BY_INDEX, {})
         wire.backend = (backend, started) if direct else None
         wire.is_durable = level in {"on", "remote_apply"}
         wire.server = _server_of(wire)

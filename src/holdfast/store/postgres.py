@@ -110,7 +110,7 @@ class PostgresEngine:
         self._refuse_when_unusable()
         writer = self._writer
         if writer is not None and (writer.is_closed or writer.server != self._newest.server):
-            self._drop()  # it was replaced: what is sent there can't be committed any more
+            self._drop()  # a server that was replaced can't commit what is sent there any more
         if self._writer is None:
             if not wait:
                 raise BusyError  # connecting takes its time: not on the event loop

@@ -342,7 +342,7 @@ def _dumped(
             values.append(value)
             formats.append(_BINARY)
             continue
-        values.append(_text(value) if isinstance(value, str) else _number(value))
+        values.append(_text(value) if isinstance(value, str) else _number(value).encode())
         formats.append(_TEXT_FORMAT)
     return values, formats
 
@@ -367,8 +367,8 @@ def _refuse_zero(value: str) -> None:
         raise UnfitText(f"PostgreSQL's text can't hold the zero character: {value[:80]!r}")
 
 
-def _number(value: float | bool) -> bytes:  # noqa: FBT001  one of the types
-    return repr(int(value) if isinstance(value, bool) else value).encode()
+def _number(value: object) -> str:
+    return repr(int(value) if isinstance(value, bool) else value)
 
 
 def array(values: Sequence[Any]) -> str:
@@ -392,7 +392,7 @@ def _element(value: object) -> str:
         return '"\\\\x' + value.hex() + '"'
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return str(int(value)) if isinstance(value, bool) else repr(value)
+    return _number(value)
 
 
 def _load(result: pq.abc.PGresult) -> Rows:

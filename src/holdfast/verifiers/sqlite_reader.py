@@ -24,12 +24,14 @@ def main() -> None:
     """Answer one question: the rows, the columns or the table that there are, or what went wrong.
 
     It holds the `path`, whether `links` may lead there, `busy_ms` to wait for locks, the `seconds`
-    that all may take, the `table`, the `columns` to return, and the values (`where`) that name the
-    rows. Of those, no more than two are returned.
+    that all may take, the `table`, the `columns` to return, and the values of some (`where`) that
+    name the rows. Of those, no more than two are returned.
     """
     question = json.load(sys.stdin, object_hook=to_bytes)
     try:
         answer = _ask(question)
+    except apsw.InterruptError:
+        answer = {"error": f"no answer within {question['seconds']:g} s"}
     except apsw.Error as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
     json.dump(answer, sys.stdout, default=from_bytes)
@@ -81,7 +83,7 @@ def _find(
         return {"columns": None}
     listed = connection.execute("SELECT name FROM pragma_table_xinfo(?)", (table,))
     known = [str(name) for (name,) in listed]
-    if not {*columns, *where} <= set(known):
+    if not set(columns) <= set(known):
         return {"columns": known}
     statement = (
         f"SELECT {', '.join(map(_quote, columns))} FROM main.{_quote(table)} "  # noqa: S608

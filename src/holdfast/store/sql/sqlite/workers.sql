@@ -66,7 +66,7 @@ SELECT * FROM workers WHERE worker_id = :worker_id
 
 -- name: worker.watched
 -- Workers that may be dead: any. None is overdue: who watches sees the lock file, and counts renewals.
-SELECT 0, workers.* FROM workers WHERE status <> 'gone' AND :host IS NOT NULL ORDER BY slot
+SELECT 0, workers.* FROM workers WHERE status <> 'gone' ORDER BY slot
 
 -- name: worker.end_hung
 -- A transaction left open can't be ended from here.
