@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import Token
 
 from holdfast.branches import current_scope
@@ -18,7 +19,9 @@ class Making:
 
     __slots__ = ("_call_token", "_scope", "_scope_token", "call")
 
-    def __init__(self, idempotency_key: str, scope: str, name: str, identity: bytes) -> None:
+    def __init__(
+        self, idempotency_key: Callable[[], str], scope: str, name: str, identity: bytes
+    ) -> None:
         self.call = CurrentCall(idempotency_key)
         self._scope = inside(scope, name, identity)
         self._call_token: Token[CurrentCall | None] | None = None

@@ -31,7 +31,7 @@ class SystemClock:
 
     def boottime(self) -> float:
         """Return seconds since boot, including suspend where the platform can tell."""
-        return _boottime()
+        return time.clock_gettime(_BOOT_CLOCK)
 
 
 def _pick_boottime() -> int:
@@ -40,7 +40,3 @@ def _pick_boottime() -> int:
 
 
 _BOOT_CLOCK = _pick_boottime()
-
-
-def _boottime() -> float:
-    return time.clock_gettime(_BOOT_CLOCK)

@@ -47,6 +47,7 @@ __all__ = [
     "decode",
     "digest",
     "encode",
+    "encode_with_digest",
     "register_annotations",
     "register_type",
 ]
@@ -118,7 +119,7 @@ def canonical(value: object) -> bytes:
     """
     if _is_flat(value):
         try:
-            return _CANONICAL_FORMAT + _encoder.encode({key: value[key] for key in sorted(value)})
+            return _CANONICAL_FORMAT + _encoder.encode(dict(sorted(value.items(), key=_first)))
         except (OverflowError, UnicodeEncodeError):
             pass  # as in `encode`
     return _CANONICAL_FORMAT + _encoder.encode(_Writer(canonical=True).lower(value))
@@ -135,6 +136,26 @@ def digest(value: object) -> bytes:
         UsageError: as `encode`.
     """
     return hashlib.sha256(canonical(value)).digest()
+
+
+def encode_with_digest(value: object) -> tuple[bytes, bytes]:
+    """Return what `encode` and `digest` return, together; quicker for most arguments of calls.
+
+    Args:
+        value: what `encode` accepts.
+
+    Raises:
+        EncodingError: as `encode`.
+        UsageError: as `encode`.
+    """
+    if _is_flat(value) and (len(value) == 1 or list(value) == sorted(value)):
+        try:
+            data = _encoder.encode(value)
+        except (OverflowError, UnicodeEncodeError):
+            pass  # as in `encode`
+        else:  # its keys are in order, so this is the canonical form, too
+            return data, hashlib.sha256(_CANONICAL_FORMAT + data).digest()
+    return encode(value), digest(value)
 
 
 # --- taking values apart ------------------------------------------------------------------------
@@ -190,8 +211,10 @@ def _is_flat(value: object) -> TypeGuard[dict[str, object]]:
     """Say whether equal values encode alike but for the order of a dict; quick, for arguments."""
     if type(value) is not dict:
         return False
-    members = cast("dict[object, object]", value)
-    return _EXACT.issuperset(map(type, members.values())) and {str}.issuperset(map(type, members))
+    for key, member in cast("dict[object, object]", value).items():
+        if type(key) is not str or type(member) not in _EXACT:
+            return False
+    return True
 
 
 def _are_plain(values: Iterable[object], levels: int) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 
-from holdfast import codec, errors
+from holdfast import errors
 from holdfast.models import Entry, ItemRecord
 from holdfast.states import Effect, EntryKind, EntryStatus, MarkerKind
 from holdfast.store.payload import Payload, make_payload
@@ -84,9 +84,9 @@ def identity_of(scope: str, kind: EntryKind, name: str, arguments: bytes, key: s
     """
     if key is not None:
         named = msgspec.msgpack.encode(("key", kind.value, name, key))
-        return hashlib.sha256(named).digest()[:IDENTITY] + arguments[:IDENTITY]
-    named = _encoder.encode((scope, kind.value, name, arguments))
-    return hashlib.sha256(named).digest()[:IDENTITY]
+        return sha256(named).digest()[:IDENTITY] + arguments[:IDENTITY]
+    named = _encoder.encode((scope, kind, name, arguments))
+    return sha256(named).digest()[:IDENTITY]
 
 
 def is_keyed(identity: bytes) -> bool:
@@ -118,9 +118,8 @@ def check_key_reuse(recorded: Recorded, identity: bytes, key: str | None) -> Non
         raise errors.KeyReusedError(message, key=key)
 
 
-def request_payload(arguments: object, *, whole: bool) -> Payload | None:
-    """Return the arguments of a call as they are kept; large ones only where they are needed."""
-    data = codec.encode(arguments)
+def request_payload(data: bytes, *, whole: bool) -> Payload | None:
+    """Return the encoded arguments of a call as they are kept; large ones only where needed."""
     return make_payload(data) if whole or len(data) <= REQUEST_LIMIT else None
 
 
@@ -156,7 +155,7 @@ def addition(drafts: Iterable[Draft], seq: int, head: bytes, *, attempt: int, no
         entry = place(draft, seq + 1, head, attempt=attempt, now=now)
         seq, head = entry.seq, entry.chain
         entries.append(entry)
-        blobs.extend(p for p in (draft.request, draft.outcome) if p and p.digest)
+        blobs += [p for p in (draft.request, draft.outcome) if p is not None and p.digest]
     return Append(before, tuple(entries), tuple(blobs), head)
 
 
@@ -178,13 +177,13 @@ def link(entry: Entry, head: bytes) -> bytes:
     return _link(msgspec.structs.astuple(entry)[:-1], head)
 
 
+_PAYLOADS = 3
+"""The last columns of an entry before its `chain`: request, outcome and usage."""
+
+
 def _link(columns: tuple[Any, ...], head: bytes) -> bytes:
-    *facts, request, outcome, usage = columns
-    digests = [
-        None if part is None else hashlib.sha256(part).digest()
-        for part in (request, outcome, usage)
-    ]
-    return hashlib.sha256(head + _encoder.encode((*facts, digests))).digest()
+    digests = [part and sha256(part).digest() for part in columns[-_PAYLOADS:]]
+    return sha256(head + _encoder.encode((*columns[:-_PAYLOADS], digests))).digest()
 
 
 def verify_chain(

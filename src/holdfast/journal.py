@@ -12,8 +12,9 @@ After a write that failed nothing more is accepted: this attempt is over.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -78,7 +79,7 @@ class Journal:
         self._answers: dict[bytes, deque[Recorded]] = {}
         self._nested: dict[str, list[Recorded]] = {}
         self._allowed: Counter[bytes] = Counter()
-        self._nth: Counter[bytes] = Counter()
+        self._nth: defaultdict[bytes, int] = defaultdict(int)
 
     async def check_lease(self) -> None:
         """Make sure that the lease can still be trusted, just before an effect.
@@ -315,8 +316,9 @@ class Journal:
     async def record(self, draft: Draft) -> Entry:
         """Append one entry; durable when this returns."""
         append = self.extend((draft,))
-        await self.write(verbs.append_entries(self.lease, append, self.store.now()))
-        return append.entries[-1]
+        (entry,) = append.entries
+        await self.write(verbs.append_entries(self.lease, append, entry.at))
+        return entry
 
     def record_behind(self, draft: Draft) -> int:
         """Append one entry that is durable before the next effect of this item; returns its seq."""
@@ -353,14 +355,19 @@ class Journal:
         self.segment = number
         self._nth.clear()
 
-    def next_idempotency_key(self, identity: bytes, *, keyed: bool) -> str:
-        """Return the key for the next call of that identity.
+    def next_idempotency_key(self, identity: bytes, *, keyed: bool) -> Callable[[], str]:
+        """Return what gives the key for the next call of that identity, should it be asked for.
 
         It is the same after a crash: it depends on the item, the call and how many such calls came
         since the last checkpoint, and on nothing else.
         """
-        parts: list[object] = [self.item.task_id, self.item.item_id, identity[:IDENTITY]]
+        which: tuple[int, ...] = ()
         if not keyed:
-            parts += [self.segment, self._nth[identity]]
+            which = self.segment, self._nth[identity]
             self._nth[identity] += 1
-        return hashlib.sha256(msgspec.msgpack.encode(parts)).hexdigest()[:32]
+        return partial(_idempotency_key, self.item, identity, which)
+
+
+def _idempotency_key(item: ItemRecord, identity: bytes, which: Sequence[int]) -> str:
+    parts = [item.task_id, item.item_id, identity[:IDENTITY], *which]
+    return hashlib.sha256(msgspec.msgpack.encode(parts)).hexdigest()[:32]

@@ -172,9 +172,7 @@ class Heartbeat:
 
     async def confirm(self) -> None:
         """Do what `check` does; what blocks doesn't block the event loop."""
-        if self.lost or self._is_trusted():
-            self.check()
-        else:
+        if self.lost or not self._is_trusted():
             await start_thread(self.check)
 
     def _register(self) -> int:

@@ -26,7 +26,7 @@ from holdfast.states import Effect, EntryKind, EntryStatus
 from holdfast.store import Store, open_store, verbs
 from holdfast.store.payload import MAX_PAYLOAD, encode_payload, make_payload
 from holdfast.store.verbs import CacheEntry, CacheHit, Reservation
-from holdfast.tool import FinishedAnyway, argument_digest, tool_of
+from holdfast.tool import FinishedAnyway, tool_of
 from holdfast.usage import Usage, usage_of
 
 P = ParamSpec("P")
@@ -137,7 +137,8 @@ class LLMOutputCache:
         arguments = tool.bind(args, kwargs)
         name = name or tool.name
         scope = current_scope.get()
-        identity = identity_of(scope, EntryKind.LLM, name, argument_digest(arguments), key)
+        data, digest = codec.encode_with_digest(arguments)
+        identity = identity_of(scope, EntryKind.LLM, name, digest, key)
         model = model or model_named(arguments) or name
         request = Request(
             tool=tool,
@@ -152,16 +153,16 @@ class LLMOutputCache:
             measure=measure,
             timeout=tool.timeout if timeout is None else timeout,
             idempotency_key=self._idempotency_key(identity, key),
-            kept=request_payload(arguments, whole=key is not None),
+            kept=request_payload(data, whole=key is not None),
         )
         if self._journal is None:
             return await self._share(request, reuse or Reuse())
         refusals = Refusals(quota_wait)
         return await self._replay_or_generate(self._journal, request, reuse, reserve, refusals)
 
-    def _idempotency_key(self, identity: bytes, key: str | None) -> str:
+    def _idempotency_key(self, identity: bytes, key: str | None) -> Callable[[], str]:
         if self._journal is None:
-            return identity.hex()
+            return identity.hex
         return self._journal.next_idempotency_key(identity, keyed=key is not None)
 
     # -- within a run ----------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class Request(msgspec.Struct):
     identity: bytes
     measure: Callable[[Any], Usage | None]
     timeout: float | None
-    idempotency_key: str
+    idempotency_key: Callable[[], str]
     kept: Payload | None
     started: int = 0
     intent: Entry | None = None

@@ -6,13 +6,14 @@ import asyncio
 import contextvars
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
+from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
-from holdfast import codec, errors
+from holdfast import errors
 from holdfast.registry import register_annotations, register_type
 from holdfast.states import Effect
 from holdfast.threads import start_thread
@@ -127,7 +128,7 @@ class Tool(Generic[P, T]):
             inner = cast("functools.partial[Any]", inner).func
         names = self._names
         if names is not None and len(args) == len(names) and not kwargs:  # quicker, and the same
-            return dict(zip(names, args, strict=True))
+            return dict(zip(names, args, strict=False))
         return bind_arguments(self.name, self.signature, args, kwargs)
 
     def effect_of(self, arguments: dict[str, Any]) -> Effect:
@@ -153,12 +154,8 @@ def tool_of(function: Any, effect: Effect) -> Tool[..., Any]:  # noqa: ANN401  a
     if not callable(function):
         message = f"{function!r} can't be called. Pass a function, not what it returned."
         raise errors.ArgumentsError(message)
-    make = _plain_tool if _is_hashable(function) else _plain_tool.__wrapped__
+    make = _plain_tool if type(function).__hash__ is not None else _plain_tool.__wrapped__
     return make(function, effect)
-
-
-def _is_hashable(value: object) -> bool:
-    return isinstance(value, Hashable)
 
 
 @overload
@@ -211,9 +208,14 @@ def effect_named(name: Effect | str) -> Effect:
 
 
 class CurrentCall(msgspec.Struct):
-    """What a tool may know about the call it is in."""
+    """What a tool may know about the call it is in.
 
-    key: str
+    Args:
+        key: returns its idempotency key, which most calls don't ask for.
+        key_used: whether it did.
+    """
+
+    key: Callable[[], str]
     key_used: bool = False
 
 
@@ -234,7 +236,7 @@ def idempotency_key() -> str:
         message = "idempotency_key() is for functions called through ctx.tool, ctx.step or ctx.llm."
         raise errors.UsageError(message)
     call.key_used = True
-    return call.key
+    return call.key()
 
 
 # -- functions ------------------------------------------------------------------------------------
@@ -293,6 +295,8 @@ def bind_arguments(
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Say whether calling it gives an awaitable."""
+    if isinstance(function, FunctionType) and function.__code__.co_flags & inspect.CO_COROUTINE:
+        return True  # as most are; the rest is slower
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  asks about the method, not callability
     )
@@ -315,7 +319,8 @@ async def invoke(
         FinishedAnyway: the attempt was told to stop, and a sync function returned nonetheless.
     """
     if is_async(function):
-        return await _within(function(*args, **kwargs), timeout, name)
+        running = function(*args, **kwargs)
+        return await (running if timeout is None else _within(running, timeout, name))
     call = functools.partial(function, *args, **kwargs)
     result = await _in_thread(call, timeout, name)
     return await _within(result, timeout, name) if inspect.isawaitable(result) else result
@@ -367,12 +372,3 @@ class FinishedAnyway(asyncio.CancelledError):
     def __init__(self, result: object) -> None:
         super().__init__()
         self.result = result
-
-
-def argument_digest(arguments: Mapping[str, Any]) -> bytes:
-    """Return the digest of canonical arguments.
-
-    Raises:
-        EncodingError: an argument can't be kept as data; nothing was called.
-    """
-    return codec.digest(dict(arguments))

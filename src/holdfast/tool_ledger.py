@@ -18,7 +18,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from holdfast import errors
+from holdfast import codec, errors
 from holdfast.approvals import Approvals, Granted, Wanted
 from holdfast.branches import AloneWaits, DivergenceNeed, Waits, current_scope
 from holdfast.calls import Making
@@ -38,7 +38,7 @@ from holdfast.models import Entry
 from holdfast.redaction import redact
 from holdfast.states import ApprovalPolicy, Effect, EntryKind, EntryStatus
 from holdfast.store.payload import Payload, encode_payload
-from holdfast.tool import CurrentCall, FinishedAnyway, Tool, argument_digest, invoke, tool_of
+from holdfast.tool import CurrentCall, FinishedAnyway, Tool, invoke, tool_of
 from holdfast.under_way import may_run, watched
 
 P = ParamSpec("P")
@@ -55,11 +55,12 @@ class Call(msgspec.Struct):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     arguments: dict[str, Any]
+    digest: bytes
     request: Payload | None
     scope: str
     key: str | None
     identity: bytes
-    idempotency_key: str
+    idempotency_key: Callable[[], str]
     timeout: float | None
     approve: bool
     """Whether a person must approve it."""
@@ -152,7 +153,8 @@ class ToolLedger:
     ) -> Call:
         arguments = tool.bind(args, kwargs)
         scope, name = current_scope.get(), name or tool.name
-        identity = identity_of(scope, kind, name, argument_digest(arguments), key)
+        data, digest = codec.encode_with_digest(arguments)
+        identity = identity_of(scope, kind, name, digest, key)
         idempotency_key = self._journal.next_idempotency_key(identity, keyed=key is not None)
         effect = tool.effect_of(arguments)
         once = effect is Effect.ONCE
@@ -166,8 +168,9 @@ class ToolLedger:
             args=args,
             kwargs=kwargs,
             arguments=arguments,
+            digest=digest,
             # What a `once` call keeps names its worker too, and is made when it starts.
-            request=None if once else request_payload(arguments, whole=key is not None),
+            request=None if once else request_payload(data, whole=key is not None),
             scope=scope,
             key=key,
             identity=identity,
@@ -262,14 +265,13 @@ class ToolLedger:
 
     async def _granted(self, call: Call) -> Granted:
         """Wait until a person approves a call. Its intent is to use the approval up."""
-        digest = argument_digest(call.arguments)
         return await self._approvals.for_call(
             Wanted(
                 call.name,
                 call.scope,
-                identity_of(call.scope, EntryKind.APPROVAL, call.name, digest, call.key),
-                digest,
-                request_payload(call.arguments, whole=True),
+                identity_of(call.scope, EntryKind.APPROVAL, call.name, call.digest, call.key),
+                call.digest,
+                encode_payload(call.arguments),
                 seconds=call.decide_within,
                 key=call.key,
             )
@@ -320,7 +322,7 @@ class ToolLedger:
         try:
             with making:
                 owner = self._journal.lease.owner
-                result = await _invoke(call, watched(call.tool, call.idempotency_key, owner))
+                result = await _invoke(call, watched(call.tool, call.idempotency_key(), owner))
         except FinishedAnyway as finished:
             await self._finish(intent, finished.result, making.call, started)
             raise asyncio.CancelledError from None
@@ -350,7 +352,7 @@ class ToolLedger:
 
     async def _doubt(self, call: Call, intent: Entry, error: Exception) -> object:
         text = f"it raised {type(error).__name__}: {error}"
-        ended = not may_run(call.idempotency_key)
+        ended = not may_run(call.idempotency_key())
         entry = await self._doubts.note(intent, text, ended=ended, error=error)
         self._doubtful[intent.seq] = call.tool
         settled = await self._doubts.settle(call.tool, Recorded(intent, entry))
@@ -390,7 +392,7 @@ class ToolLedger:
         observed: object = None,
     ) -> Draft:
         owner = self._journal.lease.owner
-        request = Request(call.arguments, call.idempotency_key, owner, observed)
+        request = Request(call.arguments, call.idempotency_key(), owner, observed)
         return Draft(
             call.kind,
             call.name,
@@ -398,7 +400,7 @@ class ToolLedger:
             status,
             scope=call.scope,
             effect=Effect.ONCE,
-            request=request_payload(request, whole=True),
+            request=encode_payload(request),
             outcome=None if text is None else encode_payload(redact(text)),
         )
 

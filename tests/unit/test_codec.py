@@ -32,6 +32,7 @@ from holdfast.codec import (
     decode,
     digest,
     encode,
+    encode_with_digest,
     register_annotations,
     register_type,
 )
@@ -858,6 +859,25 @@ GOLDEN: list[tuple[object, str]] = [
 @pytest.mark.parametrize(("value", "expected"), GOLDEN, ids=[repr(v)[:30] for v, _ in GOLDEN])
 def test_digests_stay_what_they_are_in_every_release(value, expected):
     assert digest(value).hex() == expected
+
+
+ARGUMENTS = [
+    {},
+    {"number": 1},
+    {"a": 1, "b": "two", "c": None},
+    {"to": "x", "body": b"y"},  # not in the order of its keys
+    {"number": 2**70},
+    {"text": "\ud800"},
+    {"\ud800": 1},
+    {"ratio": math.nan},
+    {"nested": {"b": 1, "a": [1.5]}},
+    {1: 2},
+]
+
+
+@pytest.mark.parametrize("value", [*ARGUMENTS, *(value for value, _ in GOLDEN)], ids=repr)
+def test_what_is_encoded_and_digested_together_comes_out_as_apart(value):
+    assert encode_with_digest(value) == (encode(value), digest(value))
 
 
 def test_digests_do_not_depend_on_the_hash_seed():

@@ -68,6 +68,8 @@ HOT = {
     "item.wake_due": "work_items_wake",
     "item.next_wake": "work_items_wake",
     "item.fence": "PRIMARY KEY",
+    "item.hold": "PRIMARY KEY",
+    "item.finish": "work_items_by_status",
     "item.lease": "PRIMARY KEY",
     "item.claim": "PRIMARY KEY",
     "item.get": "PRIMARY KEY",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from holdfast.store.wire import array
+from holdfast.store.arrays import array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,4 +54,5 @@ def to_statement(queries: dict[str, Query], appends: Appends) -> tuple[Query, di
     ]
     query = queries["engine.append"]
     columns = [*zip(*heads, strict=True), *zip(*entries, strict=True)]
-    return query, dict(zip(query.names, map(array, columns), strict=True))
+    arrays = map(array, columns, query.kinds)
+    return query, dict(zip(query.names, arrays, strict=True))

@@ -24,6 +24,7 @@ import psycopg
 
 from holdfast import errors
 from holdfast.store.appending import join, to_statement
+from holdfast.store.arrays import UnfitValue
 from holdfast.store.dialing import Dialer
 from holdfast.store.engine import BusyError, NotKeptError, store_closed
 from holdfast.store.listening import Listener
@@ -33,7 +34,7 @@ from holdfast.store.postgres_queries import load_postgres_queries, make_query
 from holdfast.store.processes import is_running
 from holdfast.store.queries import load_queries
 from holdfast.store.verb import Statement
-from holdfast.store.wire import ConnectionLost, StatementFailed, UnfitText
+from holdfast.store.wire import ConnectionLost, StatementFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -308,7 +309,7 @@ class PostgresEngine:
             raise unavailable(self._place.shown, "the connection is gone")
         try:
             self._writer.send(query, params)
-        except UnfitText as unfit:
+        except UnfitValue as unfit:
             raise NotKeptError(errors.InputError(f"{unfit}. Nothing was recorded.")) from unfit
         except ConnectionLost as lost:
             raise self._lost(lost) from lost

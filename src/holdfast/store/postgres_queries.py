@@ -48,27 +48,27 @@ def load_postgres_queries(schema: str) -> dict[str, Query]:
 def make_query(name: str, sql: str, schema: str = "holdfast") -> Query:
     """Number the parameters of a query, and give each its type."""
     wanted = bool(_ROWS.search(sql)) and not _LOCKS.search(name)
-    numbered, names = _numbered(sql.replace("holdfast.", f"{schema}."))
-    many = None if wanted else _many(name, numbered, names)
-    return Query(name.encode(), numbered.encode(), names, wanted, many)
+    numbered, kinds = _numbered(sql.replace("holdfast.", f"{schema}."))
+    query = Query(name.encode(), numbered.encode(), tuple(kinds), tuple(kinds.values()), wanted)
+    return query if wanted else query._replace(many=_many(query))
 
 
-def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:
-    names: list[str] = []
+def _numbered(sql: str) -> tuple[str, dict[str, str]]:
+    """Return the statement, and the types of its parameters in the order of their numbers."""
+    kinds: dict[str, str] = {}
 
     def number(match: re.Match[str]) -> str:
-        parameter, kind = match.groups()
-        if parameter not in names:
-            names.append(parameter)
-        kind = kind or "::" + _TYPE_OF.get(parameter, "text")
-        return f"${names.index(parameter) + 1}{kind}"
+        parameter, cast = match.groups()
+        cast = cast or "::" + _TYPE_OF.get(parameter, "text")
+        kinds.setdefault(parameter, cast.removeprefix("::").removesuffix("[]"))
+        return f"${[*kinds].index(parameter) + 1}{cast}"
 
-    return _PARAMETER.sub(number, sql), tuple(names)
+    return _PARAMETER.sub(number, sql), kinds
 
 
-def _many(name: str, sql: str, names: tuple[str, ...]) -> Query | None:
+def _many(one: Query) -> Query | None:
     """Return the statement that inserts many rows, given arrays, where one inserts a row."""
-    insert = _INSERT.fullmatch(sql)
+    insert = _INSERT.fullmatch(one.sql.decode())
     if insert is None:
         return None
     into, values, conflict = insert.groups()
@@ -77,4 +77,4 @@ def _many(name: str, sql: str, names: tuple[str, ...]) -> Query | None:
         return None
     arrays = ", ".join(f"{column}[]" for column in columns)
     many = f"{into} SELECT * FROM unnest({arrays}) {conflict}"  # noqa: S608  our own SQL
-    return Query(f"{name}.many".encode(), many.encode(), names, wanted=False)
+    return one._replace(name=one.name + b".many", sql=many.encode())

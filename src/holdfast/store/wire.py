@@ -9,13 +9,14 @@ it.
 from __future__ import annotations
 
 import math
-import re
 import select
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import pq
+
+from holdfast.store.arrays import array, refuse_zero
 
 if TYPE_CHECKING:
     import psycopg
@@ -28,7 +29,6 @@ _TEXT_FORMAT = 0
 _BINARY = 1
 _STATE = pq.DiagnosticField.SQLSTATE
 _TEXT = pq.DiagnosticField.MESSAGE_PRIMARY
-_ESCAPED = re.compile(r'["\\]')
 _COMMAND_OK = int(pq.ExecStatus.COMMAND_OK)
 _PIPELINE_SYNC = int(pq.ExecStatus.PIPELINE_SYNC)
 _FAILED = frozenset(
@@ -52,6 +52,7 @@ class Query(NamedTuple):
         name: what it is prepared under.
         sql: the statement, its parameters numbered.
         names: the parameters in that order.
+        kinds: the type of each, or of the elements of each that is an array.
         wanted: whether it gives rows; otherwise its answer isn't waited for.
         many: of one that inserts a row: the same for many, given arrays.
     """
@@ -59,6 +60,7 @@ class Query(NamedTuple):
     name: bytes
     sql: bytes
     names: tuple[str, ...]
+    kinds: tuple[str, ...]
     wanted: bool
     many: Query | None = None
 
@@ -82,10 +84,6 @@ class ConnectionLost(Exception):  # noqa: N818  what the server did isn't known
     def __init__(self, text: str, *, late: bool = False) -> None:
         super().__init__(text)
         self.late = late
-
-
-class UnfitText(Exception):  # noqa: N818  nothing was sent
-    """A text that the server can't hold."""
 
 
 class _Sent(NamedTuple):
@@ -167,7 +165,8 @@ class Wire:
         (query, params), rows = held[0], [row for _, row in held]
         if len(rows) > 1 and query.many is not None:
             query = query.many
-            params = {name: array([row[name] for row in rows]) for name in query.names}
+            columns = zip(query.names, query.kinds, strict=True)
+            params = {name: array([row[name] for row in rows], kind) for name, kind in columns}
         self._put(query, params)
 
     def _put(self, query: Query, params: dict[str, Any]) -> None:
@@ -348,7 +347,7 @@ def _dumped(
 
 
 def _text(value: str) -> bytes:
-    _refuse_zero(value)
+    refuse_zero(value)
     return value.encode("utf-8", "replace")
 
 
@@ -356,43 +355,14 @@ def _is_small(params: Mapping[str, Any]) -> bool:
     """Say whether a row may be held back; what can't be sent is refused at once."""
     for value in params.values():
         if isinstance(value, str):
-            _refuse_zero(value)
+            refuse_zero(value)
         if isinstance(value, (str, bytes)) and len(value) > SMALL:
             return False
     return True
 
 
-def _refuse_zero(value: str) -> None:
-    if "\0" in value:
-        raise UnfitText(f"PostgreSQL's text can't hold the zero character: {value[:80]!r}")
-
-
 def _number(value: object) -> str:
     return repr(int(value) if isinstance(value, bool) else value)
-
-
-def array(values: Sequence[Any]) -> str:
-    """Return an array literal of texts, numbers or bytes."""
-    kinds = set(map(type, values))
-    if len(kinds) == 1:  # as in most columns; much quicker
-        (kind,) = kinds
-        if kind is int or kind is float:
-            return "{" + ",".join(map(repr, values)) + "}"
-        if kind is bytes:
-            return '{"\\\\x' + '","\\\\x'.join(map(bytes.hex, values)) + '"}'
-        if issubclass(kind, str) and not _ESCAPED.search("".join(values)):
-            return '{"' + '","'.join(values) + '"}'
-    return "{" + ",".join(map(_element, values)) + "}"
-
-
-def _element(value: object) -> str:
-    if value is None:
-        return "NULL"
-    if isinstance(value, bytes):
-        return '"\\\\x' + value.hex() + '"'
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return _number(value)
 
 
 def _load(result: pq.abc.PGresult) -> Rows:

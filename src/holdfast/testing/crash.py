@@ -40,7 +40,7 @@ IDLE = frozenset(
 """What a transaction consists of that only renews leases and finds nothing to claim. Such ones come
 by the clock, so they aren't counted: the n-th boundary is to be the same in every run."""
 
-FENCES = frozenset({"item.fence", "item.abandon"})
+FENCES = frozenset({"item.fence", "item.hold", "item.abandon"})
 """The statements that check the token, one in every write under a lease; they give a row when it is
 held."""
 

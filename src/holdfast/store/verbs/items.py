@@ -28,6 +28,7 @@ from holdfast.store.verbs.shared import (
     no_task,
     refresh_task,
     refuse,
+    succeed,
     tasks_of,
     to_item,
 )
@@ -252,7 +253,7 @@ def finish_work_item(
         yield from run("claim.withdraw", task_id=lease.task_id, **where)
     if finish.checkpoint is not None:
         yield from put_checkpoint(finish.checkpoint, finish.claims)
-    ((precedes,),) = yield from run(
+    ((precedes, is_last),) = yield from run(
         "item.finish",
         task_id=lease.task_id,
         item_id=lease.item_id,
@@ -269,7 +270,10 @@ def finish_work_item(
         yield from _release_dependents(
             lease.task_id, lease.item_id, changed=finish.changed, now=now
         )
-    yield from refresh_task(lease.task_id, now, lease.owner)
+    if is_last:
+        yield from succeed(lease.task_id, now)
+    else:
+        yield from refresh_task(lease.task_id, now, lease.owner)
     return None
 
 

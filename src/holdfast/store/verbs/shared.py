@@ -72,10 +72,12 @@ def fence(lease: Lease, append: Append, what: str, now: float) -> Steps[Refused 
         "item_id": lease.item_id,
         "token": lease.token,
         "before": append.before,
-        "seq": append.after,
-        "head": append.head,
     }
-    if not (yield Statement("item.fence", params)):
+    if not append.entries:
+        held = yield Statement("item.hold", params)
+    else:
+        held = yield Statement("item.fence", params | {"seq": append.after, "head": append.head})
+    if not held:
         return (yield from refuse(lease, what, now))
     yield from put_entries(lease.task_id, lease.item_id, append)
     return None

@@ -112,10 +112,17 @@ JOIN holdfast.claims ON claims.task_id = edge.task_id AND claims.item_id = edge.
 
 -- name: item.fence
 -- Lock the row, check the token, move the journal's head: the start of every write under a lease.
-UPDATE holdfast.work_items SET seq = :seq, chain_head = CASE WHEN :seq = :before THEN chain_head ELSE :head END
+UPDATE holdfast.work_items SET seq = :seq, chain_head = :head
 WHERE task_id = :task_id AND item_id = :item_id
   AND lease_token = :token AND status || '' = 'running' AND seq = :before
 RETURNING cancel
+
+-- name: item.hold
+-- Lock the row and check the token: a fence for what adds nothing to the journal.
+SELECT cancel FROM holdfast.work_items
+WHERE task_id = :task_id AND item_id = :item_id
+  AND lease_token = :token AND status || '' = 'running' AND seq = :before
+FOR NO KEY UPDATE
 
 -- name: item.lease
 -- Under which token an item is leased, and whether it is.
@@ -156,15 +163,25 @@ SELECT
                 OFFSET 0))  -- asked for each of those queues, not of all that is ready
 
 -- name: item.finish
--- Store the result and give the lease back; say whether any item comes after this one.
+-- Store the result and give the lease back.
+-- Says whether any item comes after this one; and whether the task has succeeded with it: all its
+-- other items have, and it claims nothing of the world.
 UPDATE holdfast.work_items SET
     status = 'succeeded', lease_owner = NULL, result = :result, result_hash = :result_hash,
     proven = :proven, error = NULL, must_run = 0, crashes = 0, alone = 0, finished_at = :now
 WHERE task_id = :task_id AND item_id = :item_id
-RETURNING EXISTS (
-    SELECT 1 FROM holdfast.work_item_edges AS edge
-    WHERE edge.task_id = work_items.task_id AND edge.after_id = work_items.item_id
-)
+RETURNING
+    EXISTS (
+        SELECT 1 FROM holdfast.work_item_edges AS edge
+        WHERE edge.task_id = :task_id AND edge.after_id = :item_id
+    ),
+    NOT EXISTS (
+        SELECT 1 FROM holdfast.work_items AS other
+        WHERE other.task_id = :task_id AND other.status < 'succeeded' AND other.item_id <> :item_id
+    ) AND NOT EXISTS (
+        SELECT 1 FROM holdfast.work_items AS other
+        WHERE other.task_id = :task_id AND other.status > 'succeeded' AND other.item_id <> :item_id
+    ) AND NOT EXISTS (SELECT 1 FROM holdfast.claims WHERE claims.task_id = :task_id)
 
 -- name: item.count_down
 -- One dependency less for the items after this one.

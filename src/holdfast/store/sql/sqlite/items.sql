@@ -95,10 +95,16 @@ CROSS JOIN claims ON claims.task_id = edge.task_id AND claims.item_id = edge.aft
 
 -- name: item.fence
 -- Lock the row, check the token, move the journal's head: the start of every write under a lease.
-UPDATE work_items SET seq = :seq, chain_head = CASE WHEN :seq = :before THEN chain_head ELSE :head END
+UPDATE work_items SET seq = :seq, chain_head = :head
 WHERE task_id = :task_id AND item_id = :item_id
   AND lease_token = :token AND status = 'running' AND seq = :before
 RETURNING cancel
+
+-- name: item.hold
+-- Lock the row and check the token: a fence for what adds nothing to the journal.
+SELECT cancel FROM work_items
+WHERE task_id = :task_id AND item_id = :item_id
+  AND lease_token = :token AND status = 'running' AND seq = :before
 
 -- name: item.lease
 -- Under which token an item is leased, and whether it is.
@@ -134,15 +140,25 @@ SELECT
                   AND handler IN (SELECT value FROM json_each(:handlers))))
 
 -- name: item.finish
--- Store the result and give the lease back; say whether any item comes after this one.
+-- Store the result and give the lease back.
+-- Says whether any item comes after this one; and whether the task has succeeded with it: all its
+-- other items have, and it claims nothing of the world.
 UPDATE work_items SET
     status = 'succeeded', lease_owner = NULL, result = :result, result_hash = :result_hash,
     proven = :proven, error = NULL, must_run = 0, crashes = 0, alone = 0, finished_at = :now
 WHERE task_id = :task_id AND item_id = :item_id
-RETURNING EXISTS (
-    SELECT 1 FROM work_item_edges AS edge
-    WHERE edge.task_id = work_items.task_id AND edge.after_id = work_items.item_id
-)
+RETURNING
+    EXISTS (
+        SELECT 1 FROM work_item_edges AS edge
+        WHERE edge.task_id = :task_id AND edge.after_id = :item_id
+    ),
+    NOT EXISTS (
+        SELECT 1 FROM work_items AS other
+        WHERE other.task_id = :task_id AND other.status < 'succeeded' AND other.item_id <> :item_id
+    ) AND NOT EXISTS (
+        SELECT 1 FROM work_items AS other
+        WHERE other.task_id = :task_id AND other.status > 'succeeded' AND other.item_id <> :item_id
+    ) AND NOT EXISTS (SELECT 1 FROM claims WHERE claims.task_id = :task_id)
 
 -- name: item.count_down
 -- One dependency less for the items after this one.
