@@ -153,7 +153,7 @@ class Driver:
             TaskFailedError, TaskBlockedError, TaskCanceledError: how it ended.
             TaskNotFoundError: there is none.
         """
-        task = self.store.read(verbs.get_task(task_id))
+        task = await self._look_up(task_id)
         if task.status not in FINAL_TASK:
             # A handler's own call may wait for a worker that waits for the handler.
             shared = self._new_shared_worker() if inside_handler.get() else self._worker
@@ -180,7 +180,7 @@ class Driver:
         Raises:
             StoreCorruptError: the worker found the database damaged.
         """
-        looks = self._looks or _Looks(self.store)
+        looks = self._shared_looks
         while True:
             change = looks.changes.next()
             status = await looks.statuses.of(task_id)
@@ -189,13 +189,22 @@ class Driver:
                 raise worker.damage
             blocked = status is TaskStatus.BLOCKED
             if ended or (blocked and not (worker and worker.runs(root_id))):
-                task = await looks.tasks.of(task_id)
-                if task is None:
-                    raise no_task(task_id)
+                task = await self._look_up(task_id)
                 if task.status is status:
                     return task
                 continue  # it was taken up again
             await asyncio.wait((change,), timeout=POLL if blocked else None)
+
+    async def _look_up(self, task_id: str) -> Task:
+        task = await self._shared_looks.tasks.of(task_id)
+        if task is None:
+            raise no_task(task_id)
+        return task
+
+    @property
+    def _shared_looks(self) -> _Looks:
+        store = self.store
+        return self._looks or _Looks(store)
 
     def _tell_what_strands(self, task_id: str) -> None:
         known = self.handlers.names

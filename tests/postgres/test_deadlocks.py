@@ -11,9 +11,11 @@ import pytest
 from support.writes import new_task
 
 from holdfast.store import open_store, verbs
+from holdfast.store.payload import encode_payload
 from holdfast.store.postgres_url import parse_url
 from holdfast.store.rounds import drive
 from holdfast.store.verb import run, verb
+from holdfast.store.verbs import NewTask
 
 TASKS = ("01a", "01b")
 
@@ -102,3 +104,18 @@ def _until_it_waits(url):
         while not connection.execute(query, (f"%{place.schema}.%",)).fetchone():
             assert time.monotonic() < ends
             time.sleep(0.02)
+
+
+def test_a_task_is_found_by_its_key_while_somebody_changes_it(postgres_url):
+    def submit(name):
+        new = NewTask(name, "work", encode_payload({}), (), key="k")
+        return verbs.create_task(new, 1.0)
+
+    with open_store(f"{postgres_url}&listen=off") as store:
+        store.commit(submit("01a")).wait()
+        schema = parse_url(postgres_url).schema
+        with psycopg.connect(parse_url(postgres_url).server) as other:  # a transaction, left open
+            other.execute(f"UPDATE {schema}.tasks SET status = 'waiting'".encode())  # noqa: S608  the test's own schema
+            found = store.commit(submit("01b")).wait(2.0)
+            other.rollback()
+    assert (found.task.task_id, found.created) == ("01a", False)

@@ -10,7 +10,7 @@ from holdfast import errors
 from holdfast.models import GENESIS, MAIN, SECONDS_PER_PRIORITY, Budget, Lease, Task, nanos_of
 from holdfast.states import ApprovalPolicy, ItemStatus, TaskStatus
 from holdfast.store.payload import Payload, keep_blob
-from holdfast.store.verb import Refused, Steps, run, verb
+from holdfast.store.verb import Refused, Rows, Steps, run, verb
 from holdfast.store.verbs.approvals import use_approval_of
 from holdfast.store.verbs.shared import (
     Append,
@@ -77,37 +77,53 @@ def create_task(new: NewTask, now: float) -> Steps[Submitted]:
 
 
 def insert_task(new: NewTask, now: float) -> Steps[Submitted]:
-    """Insert a task, inside a verb."""
-    if new.key is not None:
-        rows = yield from run("task.by_key", name=new.name, key=new.key)
-        if rows:
-            return Submitted(to_task(rows[0]), created=False)
+    """Insert a task, inside a verb, or find the one that has its name and key."""
+    rows: Rows = []
+    while not rows:
+        # Looked for first: an insert would wait for whoever is changing the task that is there.
+        found = yield from _with_its_key(new)
+        if found:
+            return Submitted(to_task(found[0]), created=False)
+        rows = yield from _put(new, now)
     yield from keep_blob(new.task_id, new.input)
-    rows = yield from run(
-        "task.put",
-        task_id=new.task_id,
-        root_id=new.root_id or new.task_id,
-        parent_id=new.parent_id,
-        parent_item=new.parent_item,
-        name=new.name,
-        key=new.key,
-        input=new.input.column,
-        status=TaskStatus.PLANNING if len(new.items) > 1 else TaskStatus.RUNNING,
-        queue=new.queue,
-        priority=new.priority,
-        workspace=new.workspace,
-        workspace_id=new.workspace_id,
-        require_evidence=int(new.require_evidence),
-        forked_from=new.forked_from,
-        budget=encode_budget(new.budget),
-        approvals=new.approvals,
-        now=now,
-    )
     if new.parent_id is None:
         yield from put_budget(new.task_id, new.budget)
     yield from insert_items(new.task_id, new.root_id or new.task_id, new.items, now)
     yield from event(new.task_id, None, "task_submitted", now, name=new.name, key=new.key)
     return Submitted(to_task(rows[0]), created=True)
+
+
+def _with_its_key(new: NewTask) -> Steps[Rows]:
+    if new.key is None:
+        return []
+    # Under its own id, as it may be looked for beside others: what they insert, the insert finds.
+    names = {"task_id": new.task_id, "name": new.name, "key": new.key}
+    return (yield from run("task.by_key", **names))
+
+
+def _put(new: NewTask, now: float) -> Steps[Rows]:
+    return (
+        yield from run(
+            "task.put",
+            task_id=new.task_id,
+            root_id=new.root_id or new.task_id,
+            parent_id=new.parent_id,
+            parent_item=new.parent_item,
+            name=new.name,
+            key=new.key,
+            input=new.input.column,
+            status=TaskStatus.PLANNING if len(new.items) > 1 else TaskStatus.RUNNING,
+            queue=new.queue,
+            priority=new.priority,
+            workspace=new.workspace,
+            workspace_id=new.workspace_id,
+            require_evidence=int(new.require_evidence),
+            forked_from=new.forked_from,
+            budget=encode_budget(new.budget),
+            approvals=new.approvals,
+            now=now,
+        )
+    )
 
 
 def encode_budget(budget: Budget | None) -> bytes | None:

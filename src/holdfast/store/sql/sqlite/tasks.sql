@@ -1,5 +1,5 @@
 -- name: task.put
--- Insert a task.
+-- Insert a task, unless there is one with its name and key.
 INSERT INTO tasks (
     task_id, root_id, parent_id, parent_item, name, key, input, status, queue, priority,
     workspace, workspace_id, require_evidence, budget, forked_from, created_at, updated_at,
@@ -8,6 +8,7 @@ INSERT INTO tasks (
     :task_id, :root_id, :parent_id, :parent_item, :name, :key, :input, :status, :queue, :priority,
     :workspace, :workspace_id, :require_evidence, :budget, :forked_from, :now, :now, :approvals
 )
+ON CONFLICT (name, key) WHERE key IS NOT NULL DO NOTHING
 RETURNING *
 
 -- name: task.get
