@@ -119,7 +119,7 @@ def canonical(value: object) -> bytes:
     """
     if _is_flat(value):
         try:
-            return _CANONICAL_FORMAT + _encoder.encode(dict(sorted(value.items(), key=_first)))
+            return _CANONICAL_FORMAT + _encoder.encode({key: value[key] for key in sorted(value)})
         except (OverflowError, UnicodeEncodeError):
             pass  # as in `encode`
     return _CANONICAL_FORMAT + _encoder.encode(_Writer(canonical=True).lower(value))
@@ -148,7 +148,7 @@ def encode_with_digest(value: object) -> tuple[bytes, bytes]:
         EncodingError: as `encode`.
         UsageError: as `encode`.
     """
-    if _is_flat(value) and (len(value) == 1 or list(value) == sorted(value)):
+    if _is_flat(value) and list(value) == sorted(value):
         try:
             data = _encoder.encode(value)
         except (OverflowError, UnicodeEncodeError):

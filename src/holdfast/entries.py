@@ -83,7 +83,7 @@ def identity_of(scope: str, kind: EntryKind, name: str, arguments: bytes, key: s
         key: an explicit name; then the arguments only serve to notice a reuse of the key.
     """
     if key is not None:
-        named = msgspec.msgpack.encode(("key", kind.value, name, key))
+        named = _encoder.encode(("key", kind, name, key))
         return sha256(named).digest()[:IDENTITY] + arguments[:IDENTITY]
     named = _encoder.encode((scope, kind, name, arguments))
     return sha256(named).digest()[:IDENTITY]
@@ -177,13 +177,12 @@ def link(entry: Entry, head: bytes) -> bytes:
     return _link(msgspec.structs.astuple(entry)[:-1], head)
 
 
-_PAYLOADS = 3
-"""The last columns of an entry before its `chain`: request, outcome and usage."""
-
-
 def _link(columns: tuple[Any, ...], head: bytes) -> bytes:
-    digests = [part and sha256(part).digest() for part in columns[-_PAYLOADS:]]
-    return sha256(head + _encoder.encode((*columns[:-_PAYLOADS], digests))).digest()
+    *facts, request, outcome, usage = columns
+    digests = [
+        None if part is None else sha256(part).digest() for part in (request, outcome, usage)
+    ]
+    return sha256(head + _encoder.encode((*facts, digests))).digest()
 
 
 def verify_chain(

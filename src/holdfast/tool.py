@@ -128,7 +128,7 @@ class Tool(Generic[P, T]):
             inner = cast("functools.partial[Any]", inner).func
         names = self._names
         if names is not None and len(args) == len(names) and not kwargs:  # quicker, and the same
-            return dict(zip(names, args, strict=False))
+            return dict(zip(names, args, strict=True))
         return bind_arguments(self.name, self.signature, args, kwargs)
 
     def effect_of(self, arguments: dict[str, Any]) -> Effect:

@@ -215,7 +215,6 @@ class Worker:
         if heartbeat is not None:
             await self._claim(heartbeat)
             await self._checks.start(heartbeat.worker_id, self._served)
-            await self._compare_leases(heartbeat.worker_id)
 
     @property
     def _free(self) -> int:
@@ -275,6 +274,7 @@ class Worker:
 
     async def watch(self) -> None:
         """Wait until there may be something to claim, at most until time makes something ready."""
+        await self._compare_leases()
         due = None
         if self._free and not self._wake.is_set():
             wake = verbs.next_wake(self._wanted, self._store.now())
@@ -286,8 +286,11 @@ class Worker:
         except TimeoutError:
             pass
 
-    async def _compare_leases(self, worker_id: str) -> None:
+    async def _compare_leases(self) -> None:
         """Stop what was canceled or taken away; hand back what is leased and not executed."""
+        worker_id = self.worker_id
+        if worker_id is None:
+            return
         # Before the reading: what ends meanwhile isn't taken for something nobody executes.
         running = {execution.claimed.lease: execution for execution in self._running.values()}
         held = await self._store.beside(lambda: self._store.read(verbs.held_leases(worker_id)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.runs import interrupt
 
 from holdfast import (
     Context,
@@ -84,14 +85,7 @@ def test_a_committed_plan_is_pinned_to_its_task(new_runner):
 
     runner, whole = program("ab", finish=False)
 
-    async def interrupted() -> None:
-        running = asyncio.ensure_future(runner.arun(whole))
-        while not (started or running.done()):
-            await asyncio.sleep(0.01)
-        running.cancel()
-        await asyncio.wait((running,))
-
-    asyncio.run(interrupted())
+    asyncio.run(interrupt(runner.arun(whole), lambda: started))
     runner, edited = program("xyz", finish=True)
     assert runner.run(edited) == {"a": "a", "b": "b"}
 

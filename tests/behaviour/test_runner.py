@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from support.runs import interrupt
 
 from holdfast import Context, RetryPolicy, SyncContext, TaskRunner, TaskStatus, errors
 
@@ -77,12 +78,7 @@ def test_an_unfinished_task_is_continued_by_the_next_program(new_runner):
         return job
 
     async def interrupted(runner: TaskRunner) -> None:
-        job = program(runner, breaks=True)
-        running = asyncio.ensure_future(runner.arun(job))
-        while not (recorded or running.done()):
-            await asyncio.sleep(0.01)
-        running.cancel()
-        await asyncio.wait((running,))
+        await interrupt(runner.arun(program(runner, breaks=True)), lambda: recorded)
 
     asyncio.run(interrupted(new_runner()))
     second = new_runner()

@@ -175,24 +175,10 @@ def test_ten_thousand_unchanged_files_are_rechecked_in_well_under_a_second(tmp_p
     verifier = EvidenceVerifier(clock=LaterClock())
     first = verifier.verify_now(EvidencePack(items), here)
     hashed.clear()
-
-    def recheck():
-        assert verifier.verify_now(EvidencePack(items), here, first.verdicts).verified
-
-    def look():
-        for number in range(10_000):
-            (tmp_path / f"d{number % 50}" / f"f{number}").stat()
-
-    seconds = shortest(recheck)
-    assert hashed == []
-    # On a slow or busy machine the bare look takes long, too.
-    assert seconds < max(1.0, 10 * shortest(look))
-
-
-def shortest(call):
     times = []
     for _ in range(3):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return min(times)
+        started = time.process_time()  # other processes' time doesn't count
+        assert verifier.verify_now(EvidencePack(items), here, first.verdicts).verified
+        times.append(time.process_time() - started)
+    assert hashed == []
+    assert min(times) < 1.0

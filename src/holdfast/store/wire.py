@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import pq
 
-from holdfast.store.arrays import array, refuse_zero
+from holdfast.store.arrays import array, refuse_zero, text
 
 if TYPE_CHECKING:
     import psycopg
@@ -341,14 +341,9 @@ def _dumped(
             values.append(value)
             formats.append(_BINARY)
             continue
-        values.append(_text(value) if isinstance(value, str) else _number(value).encode())
+        values.append(text(value) if isinstance(value, str) else _number(value).encode())
         formats.append(_TEXT_FORMAT)
     return values, formats
-
-
-def _text(value: str) -> bytes:
-    refuse_zero(value)
-    return value.encode("utf-8", "replace")
 
 
 def _is_small(params: Mapping[str, Any]) -> bool:

@@ -253,7 +253,7 @@ def finish_work_item(
         yield from run("claim.withdraw", task_id=lease.task_id, **where)
     if finish.checkpoint is not None:
         yield from put_checkpoint(finish.checkpoint, finish.claims)
-    ((precedes, is_last),) = yield from run(
+    ((precedes, ends_task),) = yield from run(
         "item.finish",
         task_id=lease.task_id,
         item_id=lease.item_id,
@@ -270,7 +270,7 @@ def finish_work_item(
         yield from _release_dependents(
             lease.task_id, lease.item_id, changed=finish.changed, now=now
         )
-    if is_last:
+    if ends_task:
         yield from succeed(lease.task_id, now)
     else:
         yield from refresh_task(lease.task_id, now, lease.owner)
