@@ -100,6 +100,32 @@ def test_a_demo_that_is_told_to_terminate_leaves_no_process_and_no_files(tmp_pat
 
 
 @needs_proc
+def test_a_process_that_writes_a_moment_longer_does_not_make_a_demo_leave_its_files(tmp_path):
+    """As a check of evidence does whose worker was killed."""
+    supervisor = start_demo(tmp_path)
+    try:
+        wait_until(lambda: any(tmp_path.glob("holdfast-demo-*/outbox.jsonl")))
+        (directory,) = tmp_path.glob("holdfast-demo-*")
+        program = (
+            "import os, time\n"
+            "seen = time.monotonic()\n"
+            "while time.monotonic() < seen + 0.5:\n"
+            "    open('late', 'w').close()\n"
+            "    if os.path.exists('outbox.jsonl'): seen = time.monotonic()\n"
+        )
+        late = subprocess.Popen(  # noqa: S603  ours
+            [sys.executable, "-c", program], cwd=directory, stderr=subprocess.DEVNULL
+        )
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(20) == 128 + signal.SIGTERM
+        late.wait(20)
+        assert not any(tmp_path.glob("holdfast-demo-*"))
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+
+
+@needs_proc
 def test_workers_end_when_their_supervisor_is_killed(tmp_path):
     supervisor = start_demo(tmp_path)
     try:

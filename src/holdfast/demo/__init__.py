@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,9 @@ from holdfast.runner import TaskRunner
 __all__ = ["run_demo"]
 
 LARGEST_SEED = 2**32
+
+REMOVING = 5.0
+"""Seconds, at most, that removing the files of the job may take."""
 
 
 def run_demo(
@@ -109,7 +113,7 @@ def _directory(keep: str | None) -> Generator[Path]:
         try:
             yield made
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            _remove(made)
         return
     directory = Path(keep).absolute()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -117,6 +121,17 @@ def _directory(keep: str | None) -> Generator[Path]:
         raise errors.UsageError(message)
     directory.mkdir(parents=True, exist_ok=True)
     yield directory.resolve()
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory, although what a killed worker had started may still write into it.
+
+    A check of evidence runs in a process of its own, which outlives its worker for a moment.
+    """
+    deadline = time.monotonic() + REMOVING
+    while directory.exists() and time.monotonic() < deadline:
+        shutil.rmtree(directory, ignore_errors=True)
+        time.sleep(0.05)
 
 
 def _run(
