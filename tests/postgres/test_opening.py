@@ -149,6 +149,8 @@ def test_text_that_postgresql_can_not_hold_is_refused_alone(postgres_url):
         store.commit(verbs.cancel_task("01b", "be\0cause", 1.0)).wait()
         assert ticket.outcome().created
         assert store.read(verbs.get_item("01b", MAIN)).error == "be␀cause"
+        with pytest.raises(errors.InputError, match="Nothing was read"):
+            store.read(verbs.get_task("01\0b"))
 
 
 def test_a_server_that_answers_before_it_is_durable_is_told_to_wait(postgres_url):

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from holdfast.store.arrays import array
+from holdfast.store.binary import array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holdfast.models import Lease
+    from holdfast.store.verb import Rows
     from holdfast.store.verbs.shared import Append
     from holdfast.store.wire import Query
 
@@ -20,6 +21,8 @@ Appends = list[tuple["Lease", "Append"]]
 
 def join(appends: Sequence[tuple[Lease, Append]]) -> Appends:
     """Join appends to one item, and sort by item so that no two batches wait for each other."""
+    if len(appends) == 1:
+        return [*appends]
     found: dict[tuple[str, str], tuple[Lease, Append]] = {}
     for lease, append in appends:
         key = (lease.task_id, lease.item_id)
@@ -56,3 +59,11 @@ def to_statement(queries: dict[str, Query], appends: Appends) -> tuple[Query, di
     columns = [*zip(*heads, strict=True), *zip(*entries, strict=True)]
     arrays = map(array, columns, query.kinds)
     return query, dict(zip(query.names, arrays, strict=True))
+
+
+def refused_of(appends: Appends, rows: Rows) -> set[tuple[str, str]]:
+    """Return the items for which nothing was done; the statement gives a row for each other one."""
+    if len(rows) == len(appends):
+        return set()
+    items = {(lease.task_id, lease.item_id) for lease, _ in appends}
+    return items.difference((row[0], row[1]) for row in rows)

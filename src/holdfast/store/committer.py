@@ -359,9 +359,11 @@ class Committer:
         self, engine: RemoteEngine, batch: list[Ticket[Any]], *, wait: bool
     ) -> list[Ticket[Any]]:
         """Commit a batch that only adds to journals in one journey; return what is left of it."""
-        appends = [each for each in (ticket.verb.appending for ticket in batch) if each]
-        if len(appends) < len(batch):
-            return batch
+        appends: list[tuple[Any, Any]] = []
+        for ticket in batch:
+            if ticket.verb.appending is None:
+                return batch
+            appends.append(ticket.verb.appending)
         started = self._clock.boottime()
         try:
             engine.open(wait=wait)
@@ -369,7 +371,7 @@ class Committer:
             _fail(batch, failure)
             return []
         try:
-            taken = engine.append_at_once(appends, self._tell)
+            refused = engine.append_at_once(appends, self._tell)
         except NotKeptError:
             return batch  # run in a transaction of its own, each can be told why
         except errors.StoreError as failure:
@@ -377,10 +379,10 @@ class Committer:
                 raise _Unsettled(partial(self._settle_appends, batch, failure)) from failure
             self._settle_appends(batch, failure)
             return []
-        if taken is None:
+        if refused is None:
             return batch
         self._seconds += (self._clock.boottime() - started - self._seconds) / 8
-        return [ticket for ticket in batch if ticket.verb.leased not in taken]
+        return [ticket for ticket in batch if ticket.verb.leased in refused] if refused else []
 
     def _settle_appends(self, batch: list[Ticket[Any]], failure: errors.StoreError) -> None:
         """Find out which items' appends are there: an item's are all there, or none of them is.
@@ -417,14 +419,14 @@ class Committer:
                 together.append(ticket)
             else:
                 busy.add(ticket.verb.leased)
-        taken: set[tuple[str, str]] = set()
+        refused: set[tuple[str, str]] = set()
         if together:
-            taken = engine.append([_appending(ticket) for ticket in together])
+            refused = engine.append([_appending(ticket) for ticket in together])
         for ticket in together:
             ticket.error, ticket.result = None, None
         if any(ticket.verb.wakes for ticket in batch):
             engine.announce()
-        done = {id(ticket) for ticket in together if ticket.verb.leased in taken}
+        done = {id(ticket) for ticket in together if ticket.verb.leased not in refused}
         return [ticket for ticket in ordered if id(ticket) not in done]
 
     def _mark(self, batch: list[Ticket[Any]]) -> Question:

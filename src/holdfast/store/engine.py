@@ -135,7 +135,7 @@ class RemoteEngine(Protocol):
     def append(self, appends: Sequence[tuple[Lease, Append]]) -> set[tuple[str, str]]:
         """Add to many items' journals in one statement, each under its lease.
 
-        Returns the (task, item) of those where that was done.
+        Returns the (task, item) of those where that was refused.
         """
         ...
 

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import psycopg
 
 from holdfast import errors
-from holdfast.store.appending import join, to_statement
-from holdfast.store.arrays import UnfitValue
+from holdfast.store.appending import join, refused_of, to_statement
+from holdfast.store.binary import UnfitValue
 from holdfast.store.dialing import Dialer
 from holdfast.store.engine import BusyError, NotKeptError, store_closed
 from holdfast.store.listening import Listener
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from holdfast.clock import Clock
     from holdfast.models import Lease, WorkerRecord
-    from holdfast.store.appending import Appends
     from holdfast.store.postgres_url import Place
     from holdfast.store.verb import Rows
     from holdfast.store.verbs.shared import Append
@@ -155,24 +154,20 @@ class PostgresEngine:
     def append(self, appends: Sequence[tuple[Lease, Append]]) -> set[tuple[str, str]]:
         """Add to many items' journals in one statement, each under its lease.
 
-        Returns the items whose lease is held and whose journal is where the writer believes it to
-        be. Nothing was done for the others.
+        Returns the items for which nothing was done: their lease isn't held, or their journal isn't
+        where the writer believes it to be.
         """
         together = join(appends)
-        rows = self._append(together)
-        taken = {(row[0], row[1]) for row in rows}
+        self._send(*to_statement(self._queries, together))
+        refused = refused_of(together, self._fetch()[-1])
         for lease, append in together:
-            if (lease.task_id, lease.item_id) in taken:
+            if (lease.task_id, lease.item_id) not in refused:
                 for blob in append.blobs:
                     if blob.digest is not None:
                         values = {"digest": blob.digest, "data": blob.data}
                         query = self._queries["blob.put"]
                         self._send(query, {"task_id": lease.task_id, **values})
-        return taken
-
-    def _append(self, appends: Appends) -> Rows:
-        self._send(*to_statement(self._queries, appends))
-        return self._fetch()[-1]
+        return refused
 
     def append_at_once(
         self, appends: Sequence[tuple[Lease, Append]], under_way: Callable[[], None]
@@ -185,10 +180,10 @@ class PostgresEngine:
         if self._writer is None or self._writer.backend is None or not self._writer.is_durable:
             return None
         together = join(appends)
-        if any(append.blobs or not append.entries for _, append in together):
-            return None
-        query, params = to_statement(self._queries, together)
-        writer = self._send(query, params)
+        for _, append in together:
+            if append.blobs or not append.entries:
+                return None
+        writer = self._send(*to_statement(self._queries, together))
         try:
             rows = writer.sync(under_way)[-1]
         except StatementFailed as failed:
@@ -196,7 +191,7 @@ class PostgresEngine:
         except ConnectionLost as lost:
             raise self._lost(lost) from lost
         self._distrust(writer)
-        return {(row[0], row[1]) for row in rows}
+        return refused_of(together, rows)
 
     def _distrust(self, writer: Wire) -> None:
         """Raise when the server warned while committing, as when the wait for a standby was cut."""
@@ -339,6 +334,8 @@ class PostgresEngine:
                 try:
                     self._reader.send(query, statement.params)
                     return self._reader.sync()[-1]
+                except UnfitValue as unfit:
+                    raise errors.InputError(f"{unfit}. Nothing was read.") from unfit
                 except StatementFailed as failed:
                     raise translate(failed, self._place.shown) from failed
                 except ConnectionLost as lost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from holdfast.store.binary import KINDS
 from holdfast.store.queries import load_queries
 from holdfast.store.wire import Query
 
@@ -49,7 +50,9 @@ def make_query(name: str, sql: str, schema: str = "holdfast") -> Query:
     """Number the parameters of a query, and give each its type."""
     wanted = bool(_ROWS.search(sql)) and not _LOCKS.search(name)
     numbered, kinds = _numbered(sql.replace("holdfast.", f"{schema}."))
-    query = Query(name.encode(), numbered.encode(), tuple(kinds), tuple(kinds.values()), wanted)
+    # `copy` may see a newer Holdfast's column of another kind; it is refused before it is sent.
+    of_each = tuple(KINDS.get(kind, KINDS["text"]) for kind in kinds.values())
+    query = Query(name.encode(), numbered.encode(), tuple(kinds), of_each, wanted)
     return query if wanted else query._replace(many=_many(query))
 
 

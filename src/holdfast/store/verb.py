@@ -56,13 +56,15 @@ class _Kind(NamedTuple):
 class Verb(Generic[T]):
     """A call of a verb, not yet run. It can be run again, since it holds only its arguments."""
 
-    __slots__ = ("_args", "_kind", "_kwargs", "wakes")
+    __slots__ = ("_args", "_kind", "_kwargs", "appending", "wakes")
 
     def __init__(self, kind: _Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._kind = kind
         self._args = args
         self._kwargs = kwargs
         self.wakes = kind.wakes
+        self.appending: tuple[Any, Any] | None = (args[0], args[1]) if kind.appends else None
+        """The lease and the entries, when all it does is to add them to an item's journal."""
 
     @property
     def name(self) -> str:
@@ -72,11 +74,6 @@ class Verb(Generic[T]):
     def start(self) -> Steps[T]:
         """Return the steps, from the first."""
         return self._kind.steps(*self._args, **self._kwargs)
-
-    @property
-    def appending(self) -> tuple[Any, Any] | None:
-        """The lease and the entries, when all it does is to add them to an item's journal."""
-        return (self._args[0], self._args[1]) if self._kind.appends else None
 
     @property
     def leased(self) -> tuple[str, str]:

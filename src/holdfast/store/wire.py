@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import math
 import select
-import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import pq
 
-from holdfast.store.arrays import array, refuse_zero, text
+from holdfast.store.binary import array, dump, load, refuse_zero
 
 if TYPE_CHECKING:
     import psycopg
 
     from holdfast.clock import Clock
+    from holdfast.store.binary import Kind
     from holdfast.store.dialing import Server
-    from holdfast.store.verb import Row, Rows
+    from holdfast.store.verb import Rows
 
-_TEXT_FORMAT = 0
 _BINARY = 1
 _STATE = pq.DiagnosticField.SQLSTATE
 _TEXT = pq.DiagnosticField.MESSAGE_PRIMARY
@@ -52,7 +51,7 @@ class Query(NamedTuple):
         name: what it is prepared under.
         sql: the statement, its parameters numbered.
         names: the parameters in that order.
-        kinds: the type of each, or of the elements of each that is an array.
+        kinds: the kind of each, or of the elements of each that is an array.
         wanted: whether it gives rows; otherwise its answer isn't waited for.
         many: of one that inserts a row: the same for many, given arrays.
     """
@@ -60,7 +59,7 @@ class Query(NamedTuple):
     name: bytes
     sql: bytes
     names: tuple[str, ...]
-    kinds: tuple[str, ...]
+    kinds: tuple[Kind, ...]
     wanted: bool
     many: Query | None = None
 
@@ -96,6 +95,10 @@ class _Sent(NamedTuple):
 
     preparing: bytes | None
     wanted: bool
+
+
+_WANTED = _Sent(None, wanted=True)
+_UNWANTED = _Sent(None, wanted=False)
 
 
 class Wire:
@@ -170,7 +173,7 @@ class Wire:
         self._put(query, params)
 
     def _put(self, query: Query, params: dict[str, Any]) -> None:
-        values, formats = _dumped(query.names, params)
+        values, formats = dump(params, query.names, query.kinds), [_BINARY] * len(query.names)
         try:
             if not self.prepare:
                 self._pg.send_query_params(query.sql, values, None, formats, _BINARY)
@@ -182,7 +185,7 @@ class Wire:
                 self._pg.send_query_prepared(query.name, values, formats, _BINARY)
         except Exception as error:
             raise ConnectionLost(str(error)) from error
-        self._expected.append(_Sent(None, query.wanted))
+        self._expected.append(_WANTED if query.wanted else _UNWANTED)
 
     def fetch(self) -> list[Rows]:
         """Wait for every answer under way and return the rows of each statement that gives any.
@@ -271,7 +274,7 @@ class Wire:
                     self._expected, self._skipping = expected[position + 1 :], True
                     raise failure
             elif sent.wanted:
-                found.append(_load(result))
+                found.append(load(result))
         while synced and self._result(ends).status != _PIPELINE_SYNC:
             pass
         if synced:
@@ -326,26 +329,6 @@ def _words(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-# -- values ---------------------------------------------------------------------------------------
-
-
-def _dumped(
-    names: Sequence[str], params: Mapping[str, Any]
-) -> tuple[list[bytes | None], list[int]]:
-    """Return values as the server reads them, and in which format: text, or bytes as they are."""
-    values: list[bytes | None] = []
-    formats: list[int] = []
-    for name in names:
-        value = params[name]
-        if value is None or isinstance(value, bytes):
-            values.append(value)
-            formats.append(_BINARY)
-            continue
-        values.append(text(value) if isinstance(value, str) else _number(value).encode())
-        formats.append(_TEXT_FORMAT)
-    return values, formats
-
-
 def _is_small(params: Mapping[str, Any]) -> bool:
     """Say whether a row may be held back; what can't be sent is refused at once."""
     for value in params.values():
@@ -354,47 +337,3 @@ def _is_small(params: Mapping[str, Any]) -> bool:
         if isinstance(value, (str, bytes)) and len(value) > SMALL:
             return False
     return True
-
-
-def _number(value: object) -> str:
-    return repr(int(value) if isinstance(value, bool) else value)
-
-
-def _load(result: pq.abc.PGresult) -> Rows:
-    if not result.ntuples:
-        return []
-    loads = [_LOADS.get(result.ftype(column), _to_text) for column in range(result.nfields)]
-    value = result.get_value
-    return [_row(value, row, loads) for row in range(result.ntuples)]
-
-
-def _row(
-    value: Callable[[int, int], bytes | None], row: int, loads: list[Callable[[bytes], Any]]
-) -> Row:
-    cells = [value(row, column) for column in range(len(loads))]
-    return tuple(
-        [None if cell is None else load(cell) for cell, load in zip(cells, loads, strict=True)]
-    )
-
-
-def _to_text(data: bytes) -> str:
-    return data.decode()
-
-
-def _to_int(data: bytes) -> int:
-    return int.from_bytes(data, signed=True)
-
-
-def _to_float(data: bytes) -> float:
-    return struct.unpack("!d", data)[0]
-
-
-_LOADS: dict[int, Callable[[bytes], Any]] = {
-    16: lambda data: data == b"\1",  # boolean
-    17: bytes,  # bytea
-    20: _to_int,
-    21: _to_int,
-    23: _to_int,
-    701: _to_float,  # double precision
-}
-"""How a value of each type, by its object id in every PostgreSQL, is read from binary form."""

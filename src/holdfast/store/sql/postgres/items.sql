@@ -58,7 +58,7 @@ FROM (
     CROSS JOIN LATERAL (
         SELECT task_id, item_id, claim_order FROM holdfast.work_items
         WHERE status = 'ready' AND queue = :queue AND work_items.handler = wanted.handler
-          AND (alone = 0 OR :idle::int = 1 OR claim_order + priority * 60 <= :in_line_since::float8)
+          AND (alone = 0 OR :idle::int8 = 1 OR claim_order + priority * 60 <= :in_line_since::float8)
         ORDER BY claim_order LIMIT :limit + 16
     ) AS first
     ORDER BY claim_order LIMIT :limit + 16
@@ -78,7 +78,7 @@ FROM (
         WHERE status = 'ready' AND work_items.root_id = wanted.root_id
           AND handler = ANY (ARRAY(SELECT json_array_elements_text(:handlers::json)))
           AND queue <> ALL (ARRAY(SELECT json_array_elements_text(:full::json)))
-          AND (alone = 0 OR :idle::int = 1 OR claim_order + priority * 60 <= :in_line_since::float8)
+          AND (alone = 0 OR :idle::int8 = 1 OR claim_order + priority * 60 <= :in_line_since::float8)
         ORDER BY claim_order LIMIT :limit + 16
     ) AS first
     ORDER BY claim_order LIMIT :limit + 16

@@ -7,7 +7,7 @@ import math
 import psycopg
 import pytest
 
-from holdfast.store.arrays import UnfitValue, array
+from holdfast.store.binary import KINDS, UnfitValue, array
 
 VALUES = {
     "text": ["", "plain", 'a "quoted" \\ {one}, NULL', "ü→☃", "one\ntwo", None],
@@ -23,7 +23,7 @@ def ask(postgres_server_url):
 
         def ask(kind, values):
             sent = connection.pgconn.exec_params(
-                f"SELECT $1::{kind}[]".encode(), [array(values, kind)], param_formats=[1]
+                f"SELECT $1::{kind}[]".encode(), [array(values, KINDS[kind])], param_formats=[1]
             )
             literal = sent.get_value(0, 0).decode()
             return connection.execute(f"SELECT %s::{kind}[]".encode(), (literal,)).fetchone()[0]
@@ -58,4 +58,4 @@ def test_half_a_surrogate_pair_becomes_a_question_mark(ask):
 )
 def test_what_the_server_cannot_hold_is_refused_before_anything_is_sent(kind, values):
     with pytest.raises(UnfitValue, match="PostgreSQL"):
-        array(values, kind)
+        array(values, KINDS[kind])
