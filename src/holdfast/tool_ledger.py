@@ -417,9 +417,9 @@ def _making(call: Call) -> Making:
     return Making(call.idempotency_key, call.scope, call.name, call.identity)
 
 
-async def _invoke(call: Call, function: Callable[..., Any] | None = None) -> object:
+def _invoke(call: Call, function: Callable[..., Any] | None = None) -> Awaitable[object]:
     function = function or call.tool.function
-    return await invoke(function, call.args, call.kwargs, call.timeout, call.name)
+    return invoke(function, call.args, call.kwargs, call.timeout, call.name)
 
 
 def _intent_of(call: Call) -> Draft:

@@ -61,7 +61,7 @@ def _steps(url):
 
 def _pages(url, name="item.candidates"):
     query = load_postgres_queries("holdfast")[name]
-    values = [str(ASKED[name]).encode() for name in query.names]
+    values = [str(ASKED[name]).encode() for name, _ in query.columns]
     explain = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + query.sql
     with psycopg.connect(url) as connection:
         for _ in range(2):  # the first looks into the catalogue, too

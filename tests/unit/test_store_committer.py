@@ -352,6 +352,18 @@ def test_a_canceled_await_does_not_disturb_the_others(store):
     assert notes(store)[-1] == "n"
 
 
+def test_what_a_canceled_await_has_submitted_is_committed_though_nobody_else_writes(store):
+    async def main():
+        doomed = asyncio.ensure_future(_await(note(store, "doomed")))
+        await asyncio.sleep(0)
+        doomed.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await doomed
+        assert notes(store) == ["doomed"]
+
+    asyncio.run(main())
+
+
 def test_a_listener_that_fails_does_not_stop_the_others(store):
     heard = []
     store.on_wake(lambda: 1 / 0)

@@ -56,9 +56,9 @@ def to_statement(queries: dict[str, Query], appends: Appends) -> tuple[Query, di
         for entry in append.entries
     ]
     query = queries["engine.append"]
-    columns = [*zip(*heads, strict=True), *zip(*entries, strict=True)]
-    arrays = map(array, columns, query.kinds)
-    return query, dict(zip(query.names, arrays, strict=True))
+    values = [*zip(*heads, strict=True), *zip(*entries, strict=True)]
+    columns = zip(query.columns, values, strict=True)
+    return query, {name: array(column, kind) for (name, kind), column in columns}
 
 
 def refused_of(appends: Appends, rows: Rows) -> set[tuple[str, str]]:

@@ -60,19 +60,17 @@ KINDS = {
 """The kinds of parameters, by the name that a cast in SQL has."""
 
 
-def dump(params: Mapping[str, Any], names: Sequence[str], kinds: Sequence[Kind]) -> list[Any]:
-    """Return the values of a statement's parameters in their order; bytes and None as they are.
+def dump(columns: Sequence[tuple[str, Kind]], params: Mapping[str, Any]) -> list[Any]:
+    """Return the values of parameters in the order of the columns; bytes and None as they are.
 
     Raises:
         UnfitValue: one of them doesn't fit.
     """
     values: list[Any] = []
     try:
-        for name, kind in zip(names, kinds, strict=True):
+        for name, (_, write) in columns:
             value = params[name]
-            if value is not None and not isinstance(value, bytes):
-                value = kind.dump(value)
-            values.append(value)
+            values.append(value if value is None or isinstance(value, bytes) else write(value))
     except struct.error as error:
         raise _no_room(error) from error
     return values
@@ -118,7 +116,9 @@ def _no_room(error: struct.error) -> UnfitValue:
 
 
 def load(result: pq.abc.PGresult) -> Rows:
-    """Return the rows of an answer."""
+    """Return the rows of an answer; without columns, an empty one for each that was touched."""
+    if not result.nfields:
+        return [()] * (result.command_tuples or 0)
     rows: Rows = []
     columns = range(result.nfields)
     loads = [_LOADS.get(result.ftype(column), bytes.decode) for column in columns]

@@ -121,7 +121,7 @@ class Committer:
     def submit(self, ticket: Ticket[Any], *, soon: bool = True) -> bool:
         """Queue an operation from a running event loop.
 
-        Returns whether it will mostly be done before whoever waits for it has its next turn.
+        Returns whether whoever waits for it is to `flush` when it has its next turn.
 
         Args:
             ticket: the operation.
@@ -131,6 +131,8 @@ class Committer:
         self._refuse_when_closed()
         loop = ticket.loop = asyncio.get_running_loop()
         self._queue.append(ticket)
+        if soon and self._seconds < QUICK_COMMIT:
+            return True
         scheduled = self._scheduled
         if scheduled.loop is not loop:  # what an earlier loop was asked for, it may never call
             scheduled.loop, scheduled.soon, scheduled.later = loop, False, False
@@ -140,7 +142,12 @@ class Committer:
         elif not soon and not (scheduled.soon or scheduled.later):
             scheduled.later = True
             loop.call_later(WRITE_BEHIND_DELAY, self._flush)
-        return self._seconds < QUICK_COMMIT
+        return False
+
+    def flush(self, ticket: Ticket[Any]) -> None:
+        """Commit what is queued, if an operation still is, or have the thread do it."""
+        if not ticket.done:
+            self._flush()
 
     def submit_and_wait(self, ticket: Ticket[Any], timeout: float) -> None:
         """Commit an operation from a thread; return when its outcome is known.

@@ -51,8 +51,8 @@ def make_query(name: str, sql: str, schema: str = "holdfast") -> Query:
     wanted = bool(_ROWS.search(sql)) and not _LOCKS.search(name)
     numbered, kinds = _numbered(sql.replace("holdfast.", f"{schema}."))
     # `copy` may see a newer Holdfast's column of another kind; it is refused before it is sent.
-    of_each = tuple(KINDS.get(kind, KINDS["text"]) for kind in kinds.values())
-    query = Query(name.encode(), numbered.encode(), tuple(kinds), of_each, wanted)
+    columns = tuple((name, KINDS.get(kind, KINDS["text"])) for name, kind in kinds.items())
+    query = Query(name.encode(), numbered.encode(), columns, wanted)
     return query if wanted else query._replace(many=_many(query))
 
 

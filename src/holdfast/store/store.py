@@ -48,7 +48,12 @@ class Pending(Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         ticket = self._ticket
         if self._committer.submit(ticket):
-            yield  # a future would cost a second turn of the loop
+            try:
+                yield  # others submit theirs meanwhile; who has the first turn again commits all
+            except asyncio.CancelledError:
+                self._committer.flush(ticket)
+                raise
+            self._committer.flush(ticket)
         if not ticket.done:
             ticket.future = asyncio.get_running_loop().create_future()
             yield from ticket.future.__await__()

@@ -29,6 +29,7 @@ _BINARY = 1
 _STATE = pq.DiagnosticField.SQLSTATE
 _TEXT = pq.DiagnosticField.MESSAGE_PRIMARY
 _COMMAND_OK = int(pq.ExecStatus.COMMAND_OK)
+_BAD = int(pq.ConnStatus.BAD)
 _PIPELINE_SYNC = int(pq.ExecStatus.PIPELINE_SYNC)
 _FAILED = frozenset(
     map(int, (
@@ -50,16 +51,15 @@ class Query(NamedTuple):
     Args:
         name: what it is prepared under.
         sql: the statement, its parameters numbered.
-        names: the parameters in that order.
-        kinds: the kind of each, or of the elements of each that is an array.
+        columns: the parameters in that order, with the kind of each, or of the elements of each
+            that is an array.
         wanted: whether it gives rows; otherwise its answer isn't waited for.
         many: of one that inserts a row: the same for many, given arrays.
     """
 
     name: bytes
     sql: bytes
-    names: tuple[str, ...]
-    kinds: tuple[Kind, ...]
+    columns: tuple[tuple[str, Kind], ...]
     wanted: bool
     many: Query | None = None
 
@@ -142,7 +142,7 @@ class Wire:
     @property
     def is_closed(self) -> bool:
         """Whether it is of no use any more."""
-        return self._connection.closed
+        return self._pg.status == _BAD
 
     @property
     def is_idle(self) -> bool:
@@ -168,12 +168,13 @@ class Wire:
         (query, params), rows = held[0], [row for _, row in held]
         if len(rows) > 1 and query.many is not None:
             query = query.many
-            columns = zip(query.names, query.kinds, strict=True)
-            params = {name: array([row[name] for row in rows], kind) for name, kind in columns}
+            params = {
+                name: array([row[name] for row in rows], kind) for name, kind in query.columns
+            }
         self._put(query, params)
 
     def _put(self, query: Query, params: dict[str, Any]) -> None:
-        values, formats = dump(params, query.names, query.kinds), [_BINARY] * len(query.names)
+        values, formats = dump(query.columns, params), [_BINARY] * len(query.columns)
         try:
             if not self.prepare:
                 self._pg.send_query_params(query.sql, values, None, formats, _BINARY)
@@ -317,7 +318,7 @@ class Wire:
     def _failed(self, result: pq.abc.PGresult) -> StatementFailed:
         state = (result.error_field(_STATE) or b"").decode()
         text = (result.error_field(_TEXT) or b"").decode(errors="replace")
-        if not state or self._pg.status == pq.ConnStatus.BAD:
+        if not state or self._pg.status == _BAD:
             raise ConnectionLost(text or "the connection broke")
         return StatementFailed(state, text)
 

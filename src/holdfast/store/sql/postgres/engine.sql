@@ -11,7 +11,7 @@ ON CONFLICT (writer_id) DO UPDATE SET batch = writers.batch
 RETURNING 1
 
 -- name: engine.append_one
--- Fence an item and append an entry to its journal, if its lease is held.
+-- Fence an item and append an entry to its journal, if its lease is held. It answers how many.
 WITH fenced AS (
     UPDATE holdfast.work_items SET seq = :seq, chain_head = :chain
     WHERE task_id = :task_id AND item_id = :item_id
@@ -26,7 +26,6 @@ SELECT
     :task_id, :item_id, :seq, :kind, :name, :scope, :identity, :status, :effect, :ref, :keyed,
     :attempt, :at, :micros, :request, :outcome, :usage, :chain
 FROM fenced
-RETURNING task_id, item_id
 
 -- name: engine.end_backend
 -- End a connection that was lost; gives a row as long as the server still has it.
