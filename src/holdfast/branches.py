@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -156,7 +156,6 @@ class Branches:
         self._calls = 0  # calls under way in branches that aren't blocked
         self._blocked: list[_Blocked] = []
         self._check: asyncio.TimerHandle | None = None
-        self._under_way = _UnderWay(self)
         self._ended = False
         self._waited_for: list[Need] = []
 
@@ -175,17 +174,17 @@ class Branches:
         self._ended = True
         self._quiet_over()
 
-    def call(self) -> _UnderWay:
-        """Count a call as under way, in a `with` block."""
-        return self._under_way
-
-    def call_started(self) -> None:
-        """Count a call as under way.
+    def call(self) -> Self:
+        """Count a call as under way, in a `with` block; enter it as often as there are calls.
 
         Raises:
-            CancelledError: the attempt ends because every branch waits.
-            UsageError: it has ended; the call comes from a task the handler didn't wait for.
+            CancelledError: (entering) the attempt ends because every branch waits.
+            UsageError: (entering) it has ended; the call comes from a task the handler didn't wait
+                for.
         """
+        return self
+
+    def __enter__(self) -> None:
         if self.suspended.is_set():
             raise asyncio.CancelledError
         if self._ended:
@@ -197,8 +196,7 @@ class Branches:
         self._calls += 1
         self._quiet_over()
 
-    def call_ended(self) -> None:
-        """Count a call as over."""
+    def __exit__(self, *_: object) -> None:
         self._calls -= 1
         self._look()
 
@@ -293,19 +291,6 @@ class Branches:
         else:
             self._waited_for = self.needs
             self.suspended.set()
-
-
-class _UnderWay:
-    """The time of one call. It keeps nothing, so all calls of an attempt share one."""
-
-    def __init__(self, branches: Branches) -> None:
-        self._branches = branches
-
-    def __enter__(self) -> None:
-        self._branches.call_started()
-
-    def __exit__(self, *_: object) -> None:
-        self._branches.call_ended()
 
 
 # -- scopes ---------------------------------------------------------------------------------------

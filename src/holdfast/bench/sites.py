@@ -23,6 +23,10 @@ PAYLOAD = 200
 SQLITES_OWN = 1000
 """Pages after which SQLite starts the log anew, when it isn't told otherwise."""
 
+WARM_UP = 6
+"""Commits before a clock starts, of the floors and of what is compared with them: psycopg prepares
+a statement that it has seen five times."""
+
 CLIENTS = 16
 """Of PostgreSQL's second floor: so many commit at a time, each on a connection of its own."""
 
@@ -142,13 +146,18 @@ class SqliteSite:
         connection.execute("CREATE TABLE heads (id INTEGER PRIMARY KEY, number INTEGER)")
         connection.execute("INSERT INTO heads VALUES (1, 0)")
         cursor, data = connection.cursor(), os.urandom(PAYLOAD)
+
+        def commit(times: int) -> None:
+            for _ in range(times):
+                cursor.execute("BEGIN IMMEDIATE")
+                cursor.execute("INSERT INTO rows (data) VALUES (?)", (data,))
+                if tables > 1:
+                    cursor.execute("UPDATE heads SET number = number + 1 WHERE id = 1")
+                cursor.execute("COMMIT")
+
+        commit(WARM_UP)
         started = time.perf_counter()
-        for _ in range(many):
-            cursor.execute("BEGIN IMMEDIATE")
-            cursor.execute("INSERT INTO rows (data) VALUES (?)", (data,))
-            if tables > 1:
-                cursor.execute("UPDATE heads SET number = number + 1 WHERE id = 1")
-            cursor.execute("COMMIT")
+        commit(many)
         seconds = time.perf_counter() - started
         connection.close()
         return many / seconds
@@ -278,7 +287,7 @@ def _insert(url: str, many: int, barrier: Barrier) -> None:
 
     data = os.urandom(PAYLOAD)
     with psycopg.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
-        for _ in range(6):  # psycopg prepares what it has seen five times
+        for _ in range(WARM_UP):
             cursor.execute("INSERT INTO rows (data) VALUES (%b)", (data,))
         barrier.wait()
         for _ in range(many):

@@ -10,7 +10,7 @@ import msgspec
 
 from holdfast.bench.figures import Bench, Figure, figure
 from holdfast.bench.floor import Compared
-from holdfast.bench.sites import PAYLOAD, Place
+from holdfast.bench.sites import PAYLOAD, WARM_UP, Place
 from holdfast.context import Context
 from holdfast.handlers import Handler
 from holdfast.runner import TaskRunner
@@ -44,6 +44,8 @@ def in_one_task(place: Place, count: int, effect: Effect) -> float:
     @runner.task
     async def job(ctx: Context) -> float:
         calls = ctx.options(effect=effect)
+        for number in range(-WARM_UP, 0):
+            await calls.step(work, number)
         started = time.perf_counter()
         for number in range(count):
             await calls.step(work, number)
