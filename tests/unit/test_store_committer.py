@@ -100,6 +100,41 @@ async def _await(pending):
     return await pending
 
 
+async def _write(store, name, many):
+    for number in range(many):
+        await note(store, f"{name}{number}")
+
+
+def test_a_task_that_commits_alone_lets_others_have_a_turn_all_the_same(store, engine):
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main():
+        counting = asyncio.ensure_future(count())
+        await _write(store, "n", 100)
+        counting.cancel()
+
+    asyncio.run(main())
+    assert engine.commits == 100
+    assert turns >= 20
+
+
+def test_tasks_that_write_side_by_side_share_commits_however_alone_one_was_before(store, engine):
+    async def main():
+        await _write(store, "alone", 10)
+        engine.commits = 0
+        await asyncio.gather(*(_write(store, name, 50) for name in ("a", "b", "c")))
+
+    asyncio.run(main())
+    assert engine.commits == 50
+    assert len(notes(store)) == 160
+
+
 def test_what_many_threads_write_at_once_is_few_commits(store, engine):
     engine.execute, slow = _slowly(engine), engine.execute
     together = threading.Barrier(40)

@@ -5,7 +5,7 @@ of caller share the queue:
 
 - an event loop gathers what its tasks submit during one turn and commits it at the end of that
   turn, on the loop's own thread while commits are quick: a hundred agents cost one fsync, and a
-  single one pays for no thread hop;
+  single one pays for no thread hop, nor for most turns that nobody else makes use of;
 - a thread takes the lock and drains;
 - everything else is left to the committer's own thread.
 
@@ -52,6 +52,10 @@ them to a thread and back would cost about as much."""
 TRIES = 5
 """How often an operation is run that other programs' transactions get in the way of."""
 
+ALONE = 4
+"""Commits in a row that a task may make without a turn of its loop, when it was the only one at the
+last turn."""
+
 WRITE_BEHIND_DELAY = 0.02
 """Seconds after which an operation nobody waits for is committed, if no other came by."""
 
@@ -62,6 +66,13 @@ class _Scheduled(threading.local):
     loop: asyncio.AbstractEventLoop | None = None
     soon = False
     later = False
+
+
+class _Alone(threading.local):
+    """The task (its `id`) that was the only one at the last turn of this thread's event loop."""
+
+    task = 0
+    left = 0  # how often it may commit without one
 
 
 class _Undone(NamedTuple):
@@ -109,6 +120,7 @@ class Committer:
         self._unsettled: tuple[list[Ticket[Any]], Callable[[], None]] | None = None
         self._lock = threading.Lock()
         self._scheduled = _Scheduled()
+        self._alone = _Alone()
         self._seconds = 0.0  # moving average of what a commit takes
         self._work = threading.Event()
         self._thread: threading.Thread | None = None
@@ -119,7 +131,7 @@ class Committer:
     # -- the three ways in -----------------------------------------------------------------------
 
     def submit(self, ticket: Ticket[Any], *, soon: bool = True) -> bool:
-        """Queue an operation from a running event loop.
+        """Queue an operation from a running event loop, or commit it where nobody else may join.
 
         Returns whether whoever waits for it is to `flush` when it has its next turn.
 
@@ -132,7 +144,12 @@ class Committer:
         loop = ticket.loop = asyncio.get_running_loop()
         self._queue.append(ticket)
         if soon and self._seconds < QUICK_COMMIT:
-            return True
+            alone = self._alone
+            if not alone.left or alone.task != _current_task() or len(self._queue) > 1:
+                return True
+            alone.left -= 1
+            self._flush()
+            return False
         scheduled = self._scheduled
         if scheduled.loop is not loop:  # what an earlier loop was asked for, it may never call
             scheduled.loop, scheduled.soon, scheduled.later = loop, False, False
@@ -147,6 +164,7 @@ class Committer:
     def flush(self, ticket: Ticket[Any]) -> None:
         """Commit what is queued, if an operation still is, or have the thread do it."""
         if not ticket.done:
+            self._alone.task, self._alone.left = _current_task(), ALONE * (len(self._queue) == 1)
             self._flush()
 
     def submit_and_wait(self, ticket: Ticket[Any], timeout: float) -> None:
@@ -515,6 +533,10 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _current_task() -> int:
+    return id(asyncio.current_task())
 
 
 def _wake_all(tickets: list[Ticket[Any]]) -> None:
