@@ -9,6 +9,12 @@ from itertools import pairwise
 from holdfast.bench.figures import Bench
 from holdfast.bench.sites import Place
 
+SHORT = 1000
+"""Commits up to which a round takes a part of a second: a shared machine is slow or quick in it."""
+
+MORE = 5
+"""Times as many rounds are made of short ones, so that their median says something."""
+
 
 class Compared:
     """Rates of something, each with both floors measured right before and after it.
@@ -23,7 +29,7 @@ class Compared:
     def __init__(self, bench: Bench, measure: Callable[[Place], float], commits: int) -> None:
         self.floors: list[tuple[float, float]] = []
         self.rates: list[float] = []
-        for _ in range(bench.rounds):
+        for _ in range(bench.rounds * (MORE if commits <= SHORT else 1)):
             self.floors.append(bench.site.commits(commits))
             self.rates.append(measure(bench.place()))
         self.floors.append(bench.site.commits(commits))
