@@ -326,6 +326,26 @@ def test_a_creation_killed_anywhere_is_finished_by_the_next_open(tmp_path):
     assert killed >= 5
 
 
+def test_opening_waits_for_a_writer_that_the_write_ahead_log_can_not_be_begun_beside(tmp_path):
+    """As when many processes open a new database at once. SQLite itself doesn't wait for that."""
+    path = tmp_path / "x.db"
+    _create(path)
+    program = """
+import sys, time, apsw
+connection = apsw.Connection(sys.argv[1])
+connection.pragma("journal_mode", "delete")
+connection.execute("BEGIN IMMEDIATE")
+print("writing", flush=True)
+time.sleep(0.5)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout.readline() == "writing\n"
+        with open_store(f"sqlite:///{path}") as store:
+            assert store.engine._writer.pragma("journal_mode") == "wal"
+
+
 def test_a_database_that_another_process_creates_meanwhile_is_not_taken_for_foreign(tmp_path):
     path = tmp_path / "x.db"
 

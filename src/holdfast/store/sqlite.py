@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ AUTOCHECKPOINT = 250
 
 _STATEMENTS = 300
 """Prepared statements kept by a connection: more than there are queries."""
+
+_PAUSE_OPENING = 0.01
 
 
 class SqliteEngine:
@@ -118,7 +121,15 @@ class SqliteEngine:
 
         A reader version that was raised is seen in the file's header by older programs.
         """
-        mode = self._writer.pragma("journal_mode", "wal")
+        ends = self._clock.boottime() + self._deadline_ms / 1000
+        while True:
+            try:
+                mode = self._writer.pragma("journal_mode", "wal")
+                break
+            except apsw.BusyError:  # for this SQLite doesn't wait, as for others that open it
+                if self._clock.boottime() >= ends:
+                    raise
+                time.sleep(_PAUSE_OPENING)
         if mode != "wal":
             message = (
                 f"{self._path} can't have a write-ahead log (SQLite answered {mode!r}), as on a "
