@@ -51,7 +51,7 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
 
 ENGINES = ("sqlite", "postgresql")
 
-WIDTH = 140
+WIDTH = 160
 """Columns of the table where the output isn't a terminal."""
 
 
