@@ -241,11 +241,11 @@ class CrashingRemoteEngine(CrashingEngine):
         return found
 
     def append(self, appends: Sequence[tuple[Lease, Append]]) -> set[tuple[str, str]]:
-        """Add to many items' journals in one statement; those it leaves out are fenced again."""
-        taken = self._remote.append(appends)
+        """Add to many items' journals in one statement; those it refuses are fenced again."""
+        refused = self._remote.append(appends)
         self._statements.append(APPEND)
-        self._accept(appends, taken)
-        return taken
+        self._accept(appends, refused)
+        return refused
 
     def open(self, *, wait: bool) -> None:
         """Have a connection to write on."""
@@ -256,18 +256,23 @@ class CrashingRemoteEngine(CrashingEngine):
     ) -> set[tuple[str, str]] | None:
         """Append in a transaction of its own, crashing before or after when it is the planned."""
         with self._plan.boundary("commit", "append_at_once") as boundary:
-            taken = self._remote.append_at_once(appends, under_way)
-            boundary.void = taken is None
-            self._accept(appends, taken or set())
-        return taken
+            refused = self._remote.append_at_once(appends, under_way)
+            if refused is None:
+                boundary.void = True
+            else:
+                self._accept(appends, refused)
+        return refused
 
     def announce(self) -> None:
         """Tell idle workers of other programs, once the transaction is committed."""
         self._remote.announce()
 
-    def _accept(self, appends: Sequence[tuple[Lease, Append]], taken: set[tuple[str, str]]) -> None:
+    def _accept(
+        self, appends: Sequence[tuple[Lease, Append]], refused: set[tuple[str, str]]
+    ) -> None:
         if self._plan.reached:
-            self.accepted += sum((lease.task_id, lease.item_id) in taken for lease, _ in appends)
+            items = [(lease.task_id, lease.item_id) for lease, _ in appends]
+            self.accepted += sum(item not in refused for item in items)
 
 
 def crash_at(
