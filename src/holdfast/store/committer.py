@@ -164,7 +164,8 @@ class Committer:
     def flush(self, ticket: Ticket[Any]) -> None:
         """Commit what is queued, if an operation still is, or have the thread do it."""
         if not ticket.done:
-            self._alone.task, self._alone.left = _current_task(), ALONE * (len(self._queue) == 1)
+            self._alone.task = _current_task()
+            self._alone.left = ALONE if len(self._queue) == 1 else 0
             self._flush()
 
     def submit_and_wait(self, ticket: Ticket[Any], timeout: float) -> None:
