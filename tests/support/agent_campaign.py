@@ -238,7 +238,12 @@ class _Run:
         looks = runs.count(" ".join(agent_script.LOOK[1:]))
         if not _LOOKS <= looks <= _LOOKS + self._doubts:
             self._problem(f"the tests were run {looks} times by the model's own calls")
-        for task in json.loads(self._call("tasks", "--json")):
+        tasks = json.loads(self._call("tasks", "--json"))
+        rounds = [task for task in tasks if task["name"] == "agent-round"]
+        if len(rounds) != 1:  # all that is asked and called again in others is told by why
+            told = self._call("show", rounds[0]["parent_id"], "--journal")
+            self._problem(f"it took {len(rounds)} rounds, where the first should do:\n{told}")
+        for task in tasks:
             self._call("verify", task["task_id"])
 
     def _check_tree(self) -> None:
