@@ -4,8 +4,9 @@
 
 Each run fixes a bug in a repository of its own, in a database of its own, with a model of its own
 that counts what it is asked (see `support.agent_script`). The process is killed with SIGKILL after
-a random while, and started again with the same command, until it ends by itself. A call that a kill
-has left in doubt is resolved as a person would: the command is harmless, so it may run again.
+a random while, and started again with the same command, until it ends by itself, or is killed when
+its task has ended. A call that a kill has left in doubt is resolved as a person would: the command
+is harmless, so it may run again.
 """
 
 from __future__ import annotations
@@ -178,6 +179,9 @@ class _Run:
                 self._report.kills += 1
                 if self._server.count > before:
                     self._last_at_kill[self._server.requests[-1].digest] += 1
+                if self._is_reached():  # the same command would be a new task
+                    self._check()
+                    return
                 continue
             _, said = process.communicate()
             if process.returncode == BLOCKED and self._resolve(said):
@@ -209,6 +213,12 @@ class _Run:
         tools = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         return {**os.environ, **self._server.environment, "PATH": tools}
 
+    def _is_reached(self) -> bool:
+        """Say whether the kill came between the end of the task and that of the process."""
+        listed = self._ask("tasks", "--json")
+        tasks = [] if listed.returncode else json.loads(listed.stdout)  # there may be no database
+        return any((task["name"], task["status"]) == ("agent", "succeeded") for task in tasks)
+
     def _resolve(self, said: str) -> bool:
         """Settle what is in doubt as a person would: that command may run again."""
         entries, quarantined = set(_ENTRY.findall(said)), set(_QUARANTINED.findall(said))
@@ -221,13 +231,16 @@ class _Run:
         return bool(entries or quarantined)
 
     def _call(self, *words: str) -> str:
-        command = self._holdfast(*words)
-        ended = subprocess.run(  # noqa: S603
-            command, env=self._environment, capture_output=True, text=True, check=False
-        )
+        ended = self._ask(*words)
         if ended.returncode:
             self._problem(f"{' '.join(words)}: {ended.stdout}{ended.stderr}")
         return ended.stdout
+
+    def _ask(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = self._holdfast(*words)
+        return subprocess.run(  # noqa: S603
+            command, env=self._environment, capture_output=True, text=True, check=False
+        )
 
     # -- afterwards ------------------------------------------------------------------------------
 
