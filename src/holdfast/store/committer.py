@@ -31,6 +31,7 @@ from holdfast import errors
 from holdfast.store.engine import BusyError, Engine, NotKeptError, RemoteEngine, store_closed
 from holdfast.store.rounds import Rounds
 from holdfast.store.ticket import Ticket
+from holdfast.store.turns import Turns
 from holdfast.store.verb import Refused, Statement
 
 if TYPE_CHECKING:
@@ -51,28 +52,6 @@ them to a thread and back would cost about as much."""
 
 TRIES = 5
 """How often an operation is run that other programs' transactions get in the way of."""
-
-ALONE = 4
-"""Commits in a row that a task may make without a turn of its loop, when it was the only one at the
-last turn."""
-
-WRITE_BEHIND_DELAY = 0.02
-"""Seconds after which an operation nobody waits for is committed, if no other came by."""
-
-
-class _Scheduled(threading.local):
-    """What this thread's event loop was asked to call."""
-
-    loop: asyncio.AbstractEventLoop | None = None
-    soon = False
-    later = False
-
-
-class _Alone(threading.local):
-    """The task (its `id`) that was the only one at the last turn of this thread's event loop."""
-
-    task = 0
-    left = 0  # how often it may commit without one
 
 
 class _Undone(NamedTuple):
@@ -119,8 +98,7 @@ class Committer:
         self._queue: deque[Ticket[Any]] = deque()
         self._unsettled: tuple[list[Ticket[Any]], Callable[[], None]] | None = None
         self._lock = threading.Lock()
-        self._scheduled = _Scheduled()
-        self._alone = _Alone()
+        self._turns = Turns()
         self._seconds = 0.0  # moving average of what a commit takes
         self._work = threading.Event()
         self._thread: threading.Thread | None = None
@@ -143,29 +121,18 @@ class Committer:
         self._refuse_when_closed()
         loop = ticket.loop = asyncio.get_running_loop()
         self._queue.append(ticket)
-        if soon and self._seconds < QUICK_COMMIT:
-            alone = self._alone
-            if not alone.left or alone.task != _current_task() or len(self._queue) > 1:
-                return True
-            alone.left -= 1
-            self._flush()
+        if not soon or self._seconds >= QUICK_COMMIT:
+            self._turns.ask_for_one(loop, self._flush, soon=soon)
             return False
-        scheduled = self._scheduled
-        if scheduled.loop is not loop:  # what an earlier loop was asked for, it may never call
-            scheduled.loop, scheduled.soon, scheduled.later = loop, False, False
-        if soon and not scheduled.soon:
-            scheduled.soon = True
-            loop.call_soon(self._flush)
-        elif not soon and not (scheduled.soon or scheduled.later):
-            scheduled.later = True
-            loop.call_later(WRITE_BEHIND_DELAY, self._flush)
+        if not self._turns.needs_none(len(self._queue)):
+            return True
+        self._flush()
         return False
 
     def flush(self, ticket: Ticket[Any]) -> None:
         """Commit what is queued, if an operation still is, or have the thread do it."""
         if not ticket.done:
-            self._alone.task = _current_task()
-            self._alone.left = ALONE if len(self._queue) == 1 else 0
+            self._turns.begin(len(self._queue))
             self._flush()
 
     def submit_and_wait(self, ticket: Ticket[Any], timeout: float) -> None:
@@ -216,7 +183,7 @@ class Committer:
     # -- draining --------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        self._scheduled.soon = self._scheduled.later = False
+        self._turns.asked_for_none()
         if not self._queue:
             return
         quick = self._seconds < QUICK_COMMIT and not self._are_many(self._queue)
@@ -534,10 +501,6 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _current_task() -> int:
-    return id(asyncio.current_task())
 
 
 def _wake_all(tickets: list[Ticket[Any]]) -> None:
