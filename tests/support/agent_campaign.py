@@ -252,10 +252,11 @@ class _Run:
         if not _LOOKS <= looks <= _LOOKS + self._doubts:
             self._problem(f"the tests were run {looks} times by the model's own calls")
         tasks = json.loads(self._call("tasks", "--json"))
-        rounds = [task for task in tasks if task["name"] == "agent-round"]
-        if len(rounds) != 1:  # all that is asked and called again in others is told by why
-            told = self._call("show", rounds[0]["parent_id"], "--journal")
-            self._problem(f"it took {len(rounds)} rounds, where the first should do:\n{told}")
+        rounds = sum(task["name"] == "agent-round" for task in tasks)
+        if rounds != 1:  # then much is asked again, and this tells why
+            agents = [task["task_id"] for task in tasks if task["name"] == "agent"]
+            told = "\n".join(self._call("show", task_id, "--journal") for task_id in agents)
+            self._problem(f"it took {rounds} rounds, where the first should do:\n{told}")
         for task in tasks:
             self._call("verify", task["task_id"])
 

@@ -129,9 +129,10 @@ def _remove(directory: Path) -> None:
     A check of evidence runs in a process of its own, which outlives its worker for a moment.
     """
     deadline = time.monotonic() + REMOVING
+    shutil.rmtree(directory, ignore_errors=True)
     while directory.exists() and time.monotonic() < deadline:
-        shutil.rmtree(directory, ignore_errors=True)
         time.sleep(0.05)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _run(

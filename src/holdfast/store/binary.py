@@ -45,8 +45,7 @@ def refuse_zero(value: str) -> None:
 
 
 def _text(value: str) -> bytes:
-    if "\0" in value:
-        refuse_zero(value)
+    refuse_zero(value)
     return value.encode("utf-8", "replace")
 
 
